@@ -98,6 +98,13 @@ LATEST = "[...document.querySelectorAll('.tile[data-step]')].some(one => Number(
 LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
 
 
+def draw_round(page: of_tests.Page) -> None:
+    """Draw a lasso round all of a map."""
+    x, y, width, height = page.eval(CANVAS)
+    left, right, top, bottom = x + 2, x + width - 2, y + 2, y + height - 2
+    page.draw([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
+
+
 def shown(page: of_tests.Page, run: int, digest: str) -> None:
     """Wait until a row of the wall shows an output as that of the step."""
     tile = ", ".join(f'.tile.current[data-{kind}="{digest}"]' for kind in ("digest", "text"))
@@ -494,10 +501,7 @@ def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_p
     with seen(browser, looked.store.path) as served:
         page = browser.open(f"{served.url}#/0/wall/map?colour=cluster")
         page.wait("document.querySelector('canvas')?.dataset.drawn == 24")
-        x, y, width, height = page.eval(CANVAS)
-        left, right, top, bottom = x + 2, x + width - 2, y + 2, y + height - 2
-        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        page.draw([*corners, corners[0]])
+        draw_round(page)
         page.wait("document.querySelector('[data-chosen]')?.dataset.chosen == 4")
         page.eval("document.querySelector('[data-chosen] + a').click()")
         page.wait("document.querySelector('.wall')?.dataset.total == 4")
@@ -559,10 +563,7 @@ def test_shards_are_one_experiment_on_every_page(browser: Browser, tmp_path: Pat
         page.eval("location.hash = '#/0+1/wall/map?colour=prompt'")
         page.wait("document.querySelector('canvas')?.dataset.drawn == 24")
         assert page.eval("document.querySelector('canvas').dataset.colours") == "6"
-        x, y, width, height = page.eval(CANVAS)
-        left, right, top, bottom = x + 2, x + width - 2, y + 2, y + height - 2
-        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        page.draw([*corners, corners[0]])
+        draw_round(page)
         page.wait("document.querySelector('[data-chosen]')?.dataset.chosen == 6")
         page.eval("document.querySelector('[data-chosen] + a').click()")
         page.wait("document.querySelector('.wall')?.dataset.total == 6")
