@@ -85,14 +85,17 @@ def gpu(device: str, pid: int) -> dict[str, Any] | None:
 
 
 def environment(pid: int) -> Mapping[str, str] | None:
-    """The variables that a process was started with; None where they cannot be read."""
+    """The variables that a process was started with; None where they cannot be read.
+
+    Of a process that is about to become its command, or has just ended, the system tells an empty list: its
+    variables are not known, which is not the same as that there are none.
+    """
     try:
         said = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
     except OSError:
         return None
-    return {
-        name: value for name, is_set, value in (part.partition("=") for part in said.split("\0")) if is_set
-    }
+    parts = (part.partition("=") for part in said.split("\0"))
+    return {name: value for name, is_set, value in parts if is_set} or None
 
 
 def cuda_name(index: int, variables: Mapping[str, str] | None) -> str:

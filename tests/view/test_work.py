@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,10 +44,13 @@ def machine(
 
 @contextmanager
 def driver(**variables: str) -> Iterator[int]:
-    """A process that was started with some variables."""
+    """A process that was started with some variables, once the system tells them."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
     process = subprocess.Popen(["sleep", "600"], env={**others, **variables})
     try:
+        while not environment(process.pid):
+            assert process.poll() is None
+            time.sleep(0.001)
         yield process.pid
     finally:
         process.kill()
@@ -93,3 +97,13 @@ def test_of_a_process_that_is_gone_nothing_is_guessed() -> None:
         pass
     assert environment(pid) is None
     assert cuda_name(0, None) == ""
+
+
+def test_an_empty_environment_is_one_that_is_not_told() -> None:
+    """A process between its start and its command has none yet. That was taken for "no variables", and a
+    device for the card of that number of the whole machine."""
+    with subprocess.Popen(["sleep", "600"], env={}) as bare:
+        try:
+            assert environment(bare.pid) is None
+        finally:
+            bare.kill()
