@@ -26,11 +26,12 @@ NAMES_ARE_UNIQUE = 5
 """The version of a store from which on no two experiments have one name."""
 
 
-def migrations(kind: str) -> list[str]:
+@cache
+def migrations(kind: str) -> tuple[str, ...]:
     """The SQL of every migration of a kind of file ("store" or "images"), oldest first."""
     folder = resources.files("panic.store") / "migrations" / kind
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name)
-    return [file.read_text(encoding="utf-8") for file in files]
+    return tuple(file.read_text(encoding="utf-8") for file in files)
 
 
 def file_version(connection: apsw.Connection, path: Path) -> int:

@@ -52,7 +52,7 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
     hidden: variables of the environment that hold secrets, whatever they are called. project: a folder of the
     user's repository, such as that of a config; by default the working directory.
     """
-    own = git_state(Path(__file__).parent)
+    own, digest = _own_source()
     return {
         "command": [without_tokens(readable(argument)) for argument in sys.argv],
         "folder": working_folder(),
@@ -60,11 +60,17 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
         "python": sys.version,
         "git": own,
         "repository": _repository(project or Path("."), own),
-        "source_digest": source_digest(),
+        "source_digest": digest,
         "packages": packages(),
         "hardware": hardware(),
         "environment": redacted(os.environ, hidden),
     }
+
+
+@cache
+def _own_source() -> tuple[dict[str, Any] | None, str]:
+    """The checkout that panic runs from, and the digest of its source: once, as this process has loaded it."""
+    return git_state(Path(__file__).parent), source_digest()
 
 
 def _repository(folder: Path, own: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -33,6 +33,9 @@ from panic.topology.annotation.bits import (
 )
 from panic.topology.annotation.compiling import compiled
 
+_NUMBERED_AT_LEAST = 4096
+"""So many edges, at least, can be found by their ends; twice as many whenever a longer one is looked at."""
+
 JOINS = -1
 """Kind of an edge that joins two components; one whose triangle is known has its third vertex (>= 0)."""
 FILLED = -2
@@ -74,8 +77,8 @@ def loops(
     graph = heads, tails, kinds
     sums = np.zeros((64, 1), np.uint64)  # of the classes alive, by loop
     free, loop_of, value = np.full(1, ~ZERO), np.zeros(64, np.int64), np.zeros(1, np.uint64)
-    numbering, heap = _number(heads[:0], tails[:0], adjacent[:0]), _empty_heap(0)
-    num_loops = num_alive = 0
+    numbering, heap = _number(heads[:0], tails[:0], adjacent), _empty_heap(len(heads))
+    num_loops = num_alive = num_numbered = 0
     e, first, steps = _next(graph, vertices, 0, num_alive > 0, 0, most_steps)
     while e < len(heads) and steps <= most_steps:
         if first < 0:
@@ -91,8 +94,9 @@ def loops(
             loop_of[place] = num_loops
             num_loops += 1
             num_alive += 1
-        elif len(heap[0]) == 0:
-            numbering, heap = _number(heads, tails, adjacent), _empty_heap(len(heads))
+        elif e >= num_numbered:
+            num_numbered = max(2 * e, _NUMBERED_AT_LEAST)
+            numbering = _number(heads[:num_numbered], tails[:num_numbered], adjacent)
         root = take(unseen) if first >= 0 else -1
         while root >= 0:
             steps += _sum(e, first, root, graph, numbering, heap, sums, value)
@@ -177,15 +181,19 @@ _SEEN, _EMPTY = 0, -1
 @compiled
 def _lune(adjacent: Any, i: int, j: int, k: int) -> int:
     """What vertex k sees of an edge's lune: _SEEN for all of it, else 1 + its first vertex; or _EMPTY."""
-    first, missed = 0, ~(adjacent[i, k >> 6] & adjacent[j, k >> 6]) & bit(k)
-    for w in range(adjacent.shape[1]):
+    lune, missed = ZERO, ~(adjacent[i, k >> 6] & adjacent[j, k >> 6]) & bit(k)
+    for w in range(adjacent.shape[1]):  # without a branch, so that several words are looked at at once
         both = adjacent[i, w] & adjacent[j, w]
+        lune |= both
         missed |= both & ~adjacent[k, w]
-        if first == 0 and both != ZERO:
-            first = 64 * w + lowest(both) + 1
-    if first == 0:
+    if lune == ZERO:
         return _EMPTY
-    return first if missed != ZERO else _SEEN
+    if missed == ZERO:
+        return _SEEN
+    w = 0
+    while adjacent[i, w] & adjacent[j, w] == ZERO:
+        w += 1
+    return 64 * w + lowest(adjacent[i, w] & adjacent[j, w]) + 1
 
 
 @compiled
@@ -218,7 +226,8 @@ def _walk(adjacent: Any, unseen: Any, waiting: Any, root: int) -> tuple[int, int
 
 @compiled
 def _number(heads: Any, tails: Any, like: Any) -> tuple[Any, Any, Any]:
-    """All neighbours as bits, where the edges of a vertex start by word of them, and edges in that order.
+    """Neighbours by some edges as bits, where the edges of a vertex start by word of them, and edges in that
+    order.
 
     So an edge is found by its ends (`_place`); a square of numbers would be mostly empty where edges are few.
     """
