@@ -380,6 +380,25 @@ def test_a_column_with_a_dot_keeps_its_values(name: str, values: list[Any]) -> N
     assert "undefined" not in drawn[1]
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of "#rrggbb" (WCAG 2.2)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_colours_of_clusters_are_seen_on_light_and_on_dark_ground():
+    """The tenth was nearly the dark ground's, and what lies outside of all clusters was bright there."""
+    for mode in ("light", "dark"):
+        ground = luminance(charts.THEMES[mode]["background"])
+        for colour in (*clusters.COLOURS, *clusters.OTHER_SHADES):
+            dark, bright = sorted((luminance(colour), ground))
+            assert (bright + 0.05) / (dark + 0.05) > 2.2, f"{colour} on {mode}"
+    opacity = clusters.cluster_timeline(labels()).to_dict()["encoding"]["opacity"]
+    assert opacity["condition"] == {"test": "(datum.shown === 'outlier')", "value": clusters.FAINT}
+    assert "color" not in MAKERS["graph"]().to_dict()["layer"][0]["encoding"]
+
+
 def test_many_categories_have_like_shades_and_a_legend_that_ends():
     """Of 45 networks every seventh had the same colour, below a legend of 45 lines."""
     few, many = (theme.colour("network", [f"n{i}" for i in range(n)]).to_dict() for n in (theme.MANY, 45))

@@ -16,6 +16,7 @@ from panic.analysis.charts import GREY, colour, data, finish, names_of
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import attractor
 from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.grouping import grouped_by
 from panic.analysis.whereabouts import continued
 from panic.store.codec import IMAGE_PROMPT
 
@@ -112,7 +113,8 @@ def chart(answer: pl.DataFrame) -> Any:
         .encode(x=x, y=y, color=shade, tooltip=tips),
     )
     caption = (
-        "One dot per prompt and network, mean over its runs. Dashed: the length is kept. Flat: forgotten."
+        f"One dot per prompt and {grouped_by(answer['network'])}, mean over its runs. Dashed: the length is "
+        "kept. Flat: forgotten."
     )
     return finish(alt.layer(*layers), "Length at the end and at the start", caption)
 

@@ -29,7 +29,7 @@ CAVEAT = (
     "Sharpness: variance of the Laplacian of the luma (0 to 1), which noise raises as detail does. Contrast: "
     "standard deviation of the luma. Saturation: of HSV, mean over pixels. Size: bytes of the lossless WebP "
     "per pixel, which for small images is mostly the file's head. Images of other sizes are not comparable. "
-    "p: early and late images of what is independent are swapped, corrected for measures and networks "
+    "p: early and late images of what is independent are swapped, corrected for measures, networks and arms "
     "(Holm). Stuck runs go on by their cycle; failed runs are left out."
 )
 LEVEL = 0.05

@@ -15,6 +15,7 @@ from panic.analysis.charts import (
     GREY,
     MAX_BESIDE,
     colour,
+    counted,
     data,
     finish,
     first_names,
@@ -23,6 +24,7 @@ from panic.analysis.charts import (
 )
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.grouping import untold
 from panic.analysis.nulls import Band, null_band, shuffled
 from panic.analysis.questions.chain import LEAST_MOVES, TOO_FEW, others, renumbered, whole_matrix
 from panic.analysis.sampling import not_asked
@@ -100,7 +102,9 @@ def table(evidence: Evidence, view: View) -> CoreChains:
             num_all = states.frame.filter(pl.col("network") == network)["run"].n_unique()
             found.append(_model(network, known, runs, states, num_all - len(labels)))
     if not found:
-        raise AnalysisError(f"no network has {LEAST_MOVES} moves among 2 clusters or more under fresh noise")
+        raise AnalysisError(
+            f"no {evidence.grouped_by} has {LEAST_MOVES} moves among 2 clusters or more under fresh noise"
+        )
     chains, passages, committors = zip(*found, strict=True)
     return CoreChains(
         chains=list(chains),
@@ -321,11 +325,7 @@ def _committor_chart(between: pl.DataFrame) -> Any:
 
 def sentence(answer: CoreChains) -> str:
     """Relaxation and mixing of every network, and the slowest passage between its two main regions."""
-    more = (
-        f" {len(answer.chains) - MAX_TOLD} more networks are not told."
-        if len(answer.chains) > MAX_TOLD
-        else ""
-    )
+    more = untold([chain.network for chain in answer.chains], MAX_TOLD)
     return (
         " ".join(_said(chain, answer.passages, answer.committors) for chain in answer.chains[:MAX_TOLD])
         + more
@@ -337,7 +337,7 @@ def _said(chain: CoreChain, passages: pl.DataFrame, committors: pl.DataFrame) ->
     left_out = f", {chain.num_left_out:,} with a fixed seed left out" if chain.num_left_out else ""
     basis = (
         f"{chain.network} ({chain.num_cores} regions with {chain.in_cores:.0%} of the outputs, "
-        f"{chain.num_moves:,} moves of {chain.num_runs:,} runs{left_out})"
+        f"{chain.num_moves:,} moves of {counted(chain.num_runs, 'run')}{left_out})"
     )
     ends = committors.filter(pl.col("network") == chain.network).row(0, named=True)
     way = passages.filter(

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, between_calls, call_axis, call_tip, data, finish
+from panic.analysis.charts import GREY, between_calls, call_axis, call_tip, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.grouping import grouped_by, untold
 
 TITLE = "How fast runs of one prompt part"
 CAVEAT = (
@@ -118,8 +119,9 @@ def sentence(answer: Twins) -> str:
         _said(str(network), pairs, answer.fits[str(network)])
         for (network,), pairs in answer.pairs.group_by("network", maintain_order=True)
     ]
-    more = f" {len(parts) - 4} more networks are not told." if len(parts) > 4 else ""
-    more += f" No more than {MAX_CHARTS} networks are drawn." if len(parts) > MAX_CHARTS else ""
+    names = names_of(answer.pairs, "network")
+    more = untold(names, 4)
+    more += f" No more than {MAX_CHARTS} {grouped_by(names, 2)} are drawn." if len(names) > MAX_CHARTS else ""
     some = f" {answer.num_failed:,} failed runs are left out." if answer.num_failed else ""
     return " ".join(parts[:4]) + more + some
 
