@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from panic.analysis.grouping import network_name
 from panic.analysis.questions import Figure, ask, questions
+from tests.referee import drawing
 from tests.referee.designs import DESIGNS
 from tests.referee.worlds import evidence_of
 
@@ -18,7 +20,8 @@ pytestmark = pytest.mark.slow
 SHOWN = ("no effect", "shapes", "stuck, long periods", "failing", "a shock that decides", "two experiments")
 OF_MANY = re.compile(
     r"\d (?:\w+ ){0,3}(?:runs?|starts?|prompts?|pairs?|texts?|images?|pictures?|outputs?|moves|stays|exits?"
-    r"|clusters|places?|tests?|calls)\b|place"
+    r"|clusters|places?|tests?|calls)\b"
+    r"|rows: \d"
 )
 METRICS = re.compile("cosine|chordal|euclidean|wasserstein", re.IGNORECASE)
 FOUND_HARD = (  # of readers who saw a report for the first time
@@ -49,12 +52,15 @@ def encodings(spec: Any) -> Iterator[dict[str, Any]]:
 def axes(spec: dict[str, Any]) -> dict[str, list[str]]:
     """The titles of the axes of numbers of a chart, by channel; those without an axis are left out."""
     found: dict[str, list[str]] = {}
+    without: set[str] = set()
     for encoding in encodings(spec):
         for channel in ("x", "y"):
             one = encoding.get(channel, {})
-            if one.get("type") == "quantitative" and one.get("axis", {}) is not None:
+            if one.get("axis", {}) is None:
+                without.add(channel)
+            if one.get("type") == "quantitative":
                 found.setdefault(channel, []).extend(filter(None, [one.get("title")]))
-    return found
+    return {channel: titles for channel, titles in found.items() if channel not in without}
 
 
 @pytest.mark.parametrize("design", SHOWN)
@@ -96,3 +102,21 @@ def test_legends_and_graphs_name_clusters_by_the_text_in_their_middle():
     [stays] = [figure for title, figure in by_title.items() if title.startswith("Where it stays")]
     graphs = [spec["description"] for spec in stays.specs]
     assert any(re.search(r"\b0: (?:place|state) \d", caption) for caption in graphs), graphs
+
+
+def test_a_network_has_one_colour_in_all_charts():
+    """Some charts had networks in the order of the config, others in that of the alphabet."""
+    networks = drawing.NETWORKS[::-1]
+    world = drawing.crossed(
+        lambda n, p, r: r.integers(4, size=16), np.random.default_rng(0), networks=networks
+    )
+    with evidence_of(world) as evidence:
+        found = [figure for question in questions() for figure in ask(question, evidence)]
+    orders = set()
+    for figure in found:
+        for encoding in encodings(figure.specs):
+            shade = encoding.get("color", {})
+            domain = shade.get("scale", {}).get("domain", []) if shade.get("field") == "network" else []
+            if len(domain) == len(networks):
+                orders.add(tuple(domain))
+    assert orders == {tuple(map(network_name, networks))}

@@ -248,6 +248,15 @@ def names_of(frame: pl.DataFrame, column: str) -> list[str]:
     return [str(name)[:MAX_TEXT] for name in frame[column].unique(maintain_order=True)]
 
 
+def in_order(frame: pl.DataFrame, column: str, *then: str) -> pl.DataFrame:
+    """The rows by the names of a column in their order of appearance, and then by further columns.
+
+    So a network has the same colour in every chart: that of its place in the config, not in the alphabet.
+    """
+    first = pl.int_range(pl.len()).min().over(column)
+    return frame.sort(first, *then, maintain_order=True)
+
+
 MAX_ROWS = 24  # of a chart that has one for every network or model
 MAX_BESIDE = 6  # networks beside each other in every row
 

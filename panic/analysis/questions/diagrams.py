@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import GREY, WIDTH, colour, data, finish, names_of
+from panic.analysis.charts import GREY, WIDTH, colour, counted, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, Statistic, View
 from panic.analysis.grouping import grouped_by
@@ -100,7 +100,10 @@ def _lengths(frame: pl.DataFrame) -> str:
     if components.is_empty():
         return "Every run is a single point, so there are no finite bars."
     typical = float(components["death"].median() or 0.0)  # type: ignore[arg-type]
-    text = f"Half of the distinct outputs join their nearest group within a distance of {typical:.2g}"
+    runs = counted(frame["run"].n_unique(), "run")
+    text = (
+        f"Half of the distinct outputs of {runs} join their nearest group within a distance of {typical:.2g}"
+    )
     if loops.is_empty():
         return f"{text}; there are no loops."
     longest = loops.row(0, named=True)

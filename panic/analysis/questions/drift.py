@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, names_of
+from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, in_order, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, Statistic, View, by_run
@@ -185,17 +185,17 @@ def unrelated(data: ExperimentData, model: str, modality: str = "text") -> float
 
 def drift_bands(frame: pl.DataFrame, value: str = "distance") -> pl.DataFrame:
     """Median and quartiles of a column of `drift` over runs: network, step, low, median, high, num_runs."""
-    return (
+    bands = (
         frame.filter(pl.col(value).is_not_null())
-        .group_by("network", "step")
+        .group_by("network", "step", maintain_order=True)
         .agg(
             low=pl.col(value).quantile(0.25, "linear"),
             median=pl.col(value).median(),
             high=pl.col(value).quantile(0.75, "linear"),
             num_runs=pl.len(),
         )
-        .sort("network", "step")
     )
+    return in_order(bands, "network", "step")
 
 
 def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:

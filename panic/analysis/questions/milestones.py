@@ -247,7 +247,7 @@ def _ends(committors: pl.DataFrame) -> set[str]:
 def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
     """Mean outputs from core to core; columns source, target, outputs, num_moves; `names` in their order."""
     drawn = names[:MAX_DRAWN]
-    number = {name: str(place) for place, name in enumerate(drawn, start=1)}
+    number = {name: chr(ord("A") + place) for place, name in enumerate(drawn)}  # clusters have numbers
     rows = [f"{number[name]}: {name}" for name in drawn]
     shown = frame.filter(pl.col("source").is_in(drawn), pl.col("target").is_in(drawn)).with_columns(
         pl.when(pl.col("outputs").is_finite()).then("outputs"),
@@ -267,8 +267,9 @@ def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
         alt.Tooltip("outputs:Q", format=".3~g", title="outputs, mean"),
         alt.Tooltip("num_moves:Q", title="direct moves seen"),
     ]
-    known = shown.select(pl.col("outputs").log().mean()).item() or 0.0
-    is_dark = alt.expr.log(alt.datum.outputs) < known
+    logs = shown["outputs"].log().drop_nulls().to_numpy()
+    low, high = (logs.min(), logs.max()) if len(logs) else (0.0, 0.0)
+    is_dark = alt.expr.log(alt.datum.outputs) < float(low + 0.2 * (high - low))  # white is read on these
     layers = (
         base.mark_rect(cornerRadius=3).encode(
             color=alt.Color("outputs:Q", scale=scale, legend=None), tooltip=tips
@@ -291,7 +292,7 @@ def _committor_chart(between: pl.DataFrame) -> Any:
     """The chance to come to the one of two regions before the other, from those between."""
     between, others = first_names(between, "network", most=MAX_BESIDE)
     most = between.sort("share", descending=True).group_by("network", maintain_order=True).head(MAX_DRAWN)
-    networks = names_of(most, "network")
+    networks = names_of(between, "network")
     axis = alt.Axis(labelLimit=150, domain=False, ticks=False)
     base = alt.Chart(data(most)).encode(
         y=alt.Y("name:N", sort=names_of(most, "name"), title=None, axis=axis),

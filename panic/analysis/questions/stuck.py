@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import at_call, colour, counted, data, finish, names_of
+from panic.analysis.charts import WHOLE, at_call, colour, counted, data, finish, names_of
 from panic.analysis.evidence import Evidence, View, once
 from panic.analysis.grouping import grouped_by
 from panic.store.records import RunRow
@@ -49,7 +49,7 @@ def chart(runs: pl.DataFrame) -> Any:
     x = alt.X(
         "entry_step:Q",
         title="model call (step, from 0) of the entry",
-        axis=alt.Axis(tickMinStep=1),
+        axis=alt.Axis(tickMinStep=1, labelExpr=WHOLE),
         scale=alt.Scale(domain=[0, last], padding=10),
     )
     periods = [str(p) for p in stuck["period"].unique().sort()]

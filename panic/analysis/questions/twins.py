@@ -25,6 +25,8 @@ CAVEAT = (
 )
 
 MAX_CHARTS = 12  # networks
+LEAST_TICKS = 3
+DENSER = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(n / 10 for n in range(10, 100)))
 
 views = first_model
 
@@ -186,13 +188,18 @@ def divergence(
 
 
 def _decades(values: pl.Series) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, with 2 and 5 between them if there are few."""
+    """Ticks of a logarithmic axis: powers of ten, with more and more between them while there are few."""
     if values.is_empty():
         return [1.0]
-    low, high = np.log10([float(values.min()), float(values.max())])  # type: ignore[arg-type]
-    powers = np.arange(np.floor(low), np.ceil(high) + 1)
-    between = (1, 2, 5) if len(powers) <= 3 else (1, 3) if len(powers) <= 5 else (1,)
-    return [float(f"{factor}e{int(power)}") for power in powers for factor in between]
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    inside: list[float] = []
+    for between in DENSER:
+        ticks = [float(f"{factor}e{power}") for power in powers for factor in between]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= LEAST_TICKS:
+            break
+    return inside or [low]
 
 
 def _fitted(mean: pl.DataFrame, fit: Any) -> pl.DataFrame:
