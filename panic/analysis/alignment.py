@@ -10,8 +10,7 @@ import polars as pl
 
 from panic.analysis.data import ExperimentData
 from panic.analysis.factors import independent_starts
-
-GOLDEN = (5**0.5 - 1) / 2
+from panic.analysis.sampling import GOLDEN
 
 
 def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:

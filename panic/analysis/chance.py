@@ -82,7 +82,8 @@ def relabelling(distances: ArrayLike, pairs: ArrayLike, *, seed: int = 0) -> Cha
     cells, edges = _finite(distances), np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     count = len(cells)
     if not 0 < len(edges) < count * (count - 1) // 2:
-        raise AnalysisError(f"{len(edges)} pairs of {count} leave nothing to compare")
+        what = "there are no such pairs" if not len(edges) else f"all {len(edges):,} pairs are such"
+        raise AnalysisError(f"{what}, of {count:,} prompts: there is nothing to compare")
     ends = _orders(count, seed)[:, edges]
     draws = cells[ends[..., 0], ends[..., 1]].mean(axis=1)
     graphs = np.sort(ends.min(axis=2) * count + ends.max(axis=2), axis=1)

@@ -30,8 +30,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from panic.analysis.grouping import course_name, network_name
 from panic.analysis.whereabouts import at_end, continued
-from panic.arms import BASELINE, Arm, last_network, period_of
+from panic.arms import Arm, last_network, period_of
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading, tombstones
 from panic.store.annotations import list_annotations
@@ -41,20 +42,9 @@ from panic.store.records import EpochRow, ModelRow, RunRow
 log = logging.getLogger("panic.analysis")
 
 Vectors = NDArray[np.float32]
-ARROW = " → "
 MEASURED = {
     "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "dimension": pl.Int64,
 }  # fmt: skip
-
-
-def network_name(network: tuple[str, ...] | list[str]) -> str:
-    """A network as people read it."""
-    return ARROW.join(network)
-
-
-def course_name(run: RunRow) -> str:
-    """What runs are grouped by: their network, and their arm if anything steps in."""
-    return network_name(run.network) + (f" · {run.arm}" if run.arm != BASELINE else "")
 
 
 def load(
@@ -244,21 +234,21 @@ class ExperimentData:
 
     @cached_property
     def bars(self) -> pl.DataFrame:
-        """One row per bar: run, model, settings_digest, num_points, num_unique, dimension, birth, death.
+        """Bars: run, model, settings_digest, num_points, num_unique, dimension, metric, birth, death.
 
         They are those of the diagram with most points of each run, model and settings.
         """
         if self._whole:
             return self._whole.bars.filter(pl.col("run").is_in([row.id for row in self.rows]))
         rows = bulk.bars(self.store, self._scope)
-        arrays = [decode_bars(row[6]) for row in rows]
+        arrays = [decode_bars(row[-1]) for row in rows]
         counts = np.array([len(array) for array in arrays], dtype=np.int64)
         ends = np.concatenate([np.empty((0, 2)), *arrays])
         schema = {
             "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "num_points": pl.Int64,
-            "num_unique": pl.Int64, "dimension": pl.Int64,
+            "num_unique": pl.Int64, "dimension": pl.Int64, "metric": pl.String,
         }  # fmt: skip
-        named = self._with_model_names(pl.DataFrame([row[:6] for row in rows], schema=schema, orient="row"))
+        named = self._with_model_names(pl.DataFrame([row[:-1] for row in rows], schema=schema, orient="row"))
         places = np.repeat(np.arange(len(rows)), counts)
         return named[places].with_columns(birth=pl.Series(ends[:, 0]), death=pl.Series(ends[:, 1]))
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData, Vectors, load
 from panic.analysis.factors import trajectories
+from panic.analysis.grouping import grouped_by
 from panic.analysis.sampling import sample
 from panic.analysis.states import States, states
 from panic.analysis.strips import Thumbnails
@@ -106,6 +107,11 @@ class Evidence:
     def distinct(self) -> set[int]:
         """One run of every trajectory of `data`: copies are one case of what is tested, however many."""
         return set(trajectories(self.data).unique("trajectory", keep="first", maintain_order=True)["run"])
+
+    @cached_property
+    def grouped_by(self) -> str:
+        """What one of the groups of runs is that questions speak of: a network, an arm, or both."""
+        return grouped_by(self.data.runs["network"])
 
     @cached_property
     def sessions(self) -> list[SessionRow]:

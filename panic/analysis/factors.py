@@ -13,12 +13,13 @@ import numpy as np
 import polars as pl
 
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ARROW, ExperimentData
+from panic.analysis.data import ExperimentData
+from panic.analysis.grouping import ARROW
 from panic.analysis.whereabouts import at_end
 
 
 def with_factors(runs: pl.DataFrame) -> pl.DataFrame:
-    """run, prompt, network, seed ("fresh" for -1), and "model 1", ... where networks share models.
+    """run, prompt, network, seed ("fresh" for -1), and "model at place 1", ... where networks share models.
 
     A place of the network has a column where its model varies, if there is any place at which networks that
     differ have the same model. Where runs have several arms, there are `arm` and `repeat`; where all prompts
@@ -36,7 +37,9 @@ def with_factors(runs: pl.DataFrame) -> pl.DataFrame:
     parts = [network.split(ARROW) for network in runs["plain_network"]]
     if len({len(part) for part in parts}) != 1 or len(parts[0]) == 1:
         return found
-    places = {f"model {place}": models for place, models in enumerate(zip(*parts, strict=True), start=1)}
+    places = {
+        f"model at place {place}": models for place, models in enumerate(zip(*parts, strict=True), start=1)
+    }
     if not any(1 < len(set(models)) < found["network"].n_unique() for models in places.values()):
         return found
     return found.with_columns(

@@ -133,7 +133,7 @@ def beside(own: pl.DataFrame, null: pl.DataFrame, *, is_share: bool = False) -> 
         pl.min_horizontal("num_runs", "num_null") >= LEAST_RUNS
     )
     if found.is_empty():
-        raise AnalysisError(f"no network has {LEAST_RUNS} runs and as many null models that can be measured")
+        raise AnalysisError(f"nothing has {LEAST_RUNS} runs and as many null models that can be measured")
     quantile = pl.Series(t.ppf(0.975, found["num_null"].to_numpy() - 1))
     half = quantile * pl.col("spread") * (1 / pl.col("num_runs") + 1 / pl.col("num_null")).sqrt()
     found = found.with_columns(low=pl.col("mean") - half, high=pl.col("mean") + half)

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ExperimentData, course_name, load
+from panic.analysis.data import ExperimentData, load
+from panic.analysis.grouping import course_name
 from panic.analysis.null_shapes import Show, add_shapes, shapes_of
 from panic.arms import BASELINE
 from panic.errors import NotFound

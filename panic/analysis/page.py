@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from panic.analysis import charts
-from panic.analysis.data import network_name
+from panic.analysis.grouping import network_name
 from panic.store.provenance import short_paths
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from panic.analysis.data import course_name
+from panic.analysis.charts import counted
 from panic.analysis.evidence import Evidence
+from panic.analysis.grouping import course_name
 from panic.analysis.null_bands import figures_beside
 from panic.analysis.origin import facts
 from panic.analysis.page import render_page, write_page
@@ -131,14 +132,12 @@ def _notes(
     """What is missing or left out, by section."""
     notes = {"state": "", "strips": "", "pictures": ""}
     open_runs = counts.todo + counts.running
+    have, them = ("has", "it") if open_runs == 1 else ("have", "them")
+    still_open = f"{counted(open_runs, 'run')} {have}"
     if state == "running":
-        notes["state"] = (
-            f"A process is working on it: {open_runs:,} runs have not ended. This page is a snapshot."
-        )
+        notes["state"] = f"A process is working on it: {still_open} not ended. This page is a snapshot."
     elif open_runs:
-        notes["state"] = (
-            f"{open_runs:,} runs have not ended and nobody works on them; `panic resume` goes on."
-        )
+        notes["state"] = f"{still_open} not ended and nobody works on {them}; `panic resume` goes on."
     elif state == "interrupted":
         notes["state"] = "Embeddings or diagrams may be missing; `panic resume` goes on."
     begun = sum(run.num_steps > 0 for run in runs)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from panic.analysis.data import ExperimentData
 from panic.store.records import RunRow
@@ -20,6 +21,7 @@ from panic.store.records import RunRow
 MAX_RUNS = 300  # that figures sum up
 MAX_TOTAL_STEPS = 100_000  # of these runs together
 LEAST_RUNS = 12  # however long they are
+GOLDEN = (5**0.5 - 1) / 2
 
 T = TypeVar("T")
 
@@ -101,9 +103,22 @@ def of_some_runs(steps: pl.DataFrame, max_points: int, seed: int = 0) -> pl.Data
 
 
 def thinned(frame: pl.DataFrame, max_steps: int) -> pl.DataFrame:
-    """Only so many different steps, evenly chosen, the last one among them."""
+    """Only so many different steps, chosen by `scattered`."""
     steps = frame["step"].unique().sort()
     if len(steps) <= max_steps:
         return frame
-    kept = np.unique(np.linspace(0, len(steps) - 1, max_steps).round().astype(int))
-    return frame.filter(pl.col("step").is_in(steps.gather(kept).implode()))
+    return frame.filter(pl.col("step").is_in(steps.gather(scattered(len(steps), max_steps)).implode()))
+
+
+def scattered(count: int, most: int) -> NDArray[np.int64]:
+    """The numbers (m,) of at most `most` of `count` things in a row, the first and the last among them.
+
+    One of each stretch of equal length, by the golden ratio at ever other places in it: of every n-th a
+    cycle of n would be drawn as if it stood still.
+    """
+    if count <= most:
+        return np.arange(count)
+    edges = np.linspace(0, count, most + 1).round().astype(np.int64)
+    chosen = edges[:-1] + (np.arange(most) * GOLDEN % 1 * np.diff(edges)).astype(np.int64)
+    chosen[-1] = count - 1
+    return chosen

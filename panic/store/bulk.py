@@ -119,12 +119,12 @@ def vectors(store: Store, scope: Scope, model: int) -> tuple[NDArray[np.int64], 
 
 
 def bars(store: Store, scope: Scope) -> list[tuple[Any, ...]]:
-    """Rows (run, model, settings_digest, num_points, num_unique, dimension, bars) of current diagrams.
+    """Rows (run, model, settings_digest, num_points, num_unique, dimension, metric, bars) of diagrams.
 
     `bars` are pairs of little-endian float64.
     """
     sql = (
-        "SELECT run, model, settings_digest, num_points, num_unique, dimension, bars"
+        "SELECT run, model, settings_digest, num_points, num_unique, dimension, metric, bars"
         f" FROM ({_current(scope)}) AS d JOIN diagram_bars ON diagram = d.id"
         " ORDER BY run, model, settings_digest, dimension"
     )

@@ -95,10 +95,11 @@ class ModelTime:
 def current_diagrams(where: str) -> str:
     """The diagrams with most points, among those that `where` chooses from `diagram JOIN run`.
 
-    One row (id, run, model, settings_digest, num_points, num_unique) per run, model and settings.
+    One row (id, run, model, settings_digest, metric, num_points, num_unique) per run, model and settings.
     """
     return (
-        "SELECT diagram.id AS id, run, model, settings_digest, max(num_points) AS num_points, num_unique"
+        "SELECT diagram.id AS id, run, model, settings_digest, diagram.settings ->> 'metric' AS metric,"
+        " max(num_points) AS num_points, num_unique"
         f" FROM diagram JOIN run ON run.id = run {where} GROUP BY run, model, settings_digest"
     )
 

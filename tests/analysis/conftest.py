@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from panic.analysis.evidence import Evidence, View
+from panic.arms import BASELINE
 from panic.store import (
     Commit,
     NewBatch,
@@ -105,6 +106,7 @@ class Bench:
             seed=seed,
             repeat=run.get("repeat", 0),
             max_length=run["max_length"],
+            arm=run.get("arm", BASELINE),
         )
         (row,) = writing.add_runs(self.store, self.experiment, [new])
         batches = [self._batch(name, len(texts)) for name in network]

@@ -219,8 +219,8 @@ def test_every_public_chart_is_tried():
     named = {name for maker in MAKERS.values() for name in maker.__code__.co_names}
     drawing = {name for name in charts.__all__ if name.islower()} - {
         "at_call", "beside_shuffles", "between_calls", "call_axis", "call_tip", "colour", "counted", "data",
-        "finish", "first_names", "named", "names_of", "outside", "plain", "save", "script_json", "seconds",
-        "spec", "themed", "vega_bundle",
+        "finish", "first_names", "in_order", "named", "names_of", "outside", "plain", "save", "script_json",
+        "seconds", "spec", "themed", "vega_bundle",
     }  # fmt: skip
     assert drawing <= named
 
@@ -378,6 +378,25 @@ def test_a_column_with_a_dot_keeps_its_values(name: str, values: list[Any]) -> N
     assert colours[0] == colours[1]
     assert len(colours[0]) > 3
     assert "undefined" not in drawn[1]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "#rrggbb" (WCAG 2.2)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_colours_of_clusters_are_seen_on_light_and_on_dark_ground():
+    """The tenth was nearly the dark ground's, and what lies outside of all clusters was bright there."""
+    for mode in ("light", "dark"):
+        ground = luminance(charts.THEMES[mode]["background"])
+        for colour in (*clusters.COLOURS, *clusters.OTHER_SHADES):
+            dark, bright = sorted((luminance(colour), ground))
+            assert (bright + 0.05) / (dark + 0.05) > 2.2, f"{colour} on {mode}"
+    opacity = clusters.cluster_timeline(labels()).to_dict()["encoding"]["opacity"]
+    assert opacity["condition"] == {"test": "(datum.shown === 'outlier')", "value": clusters.FAINT}
+    assert "color" not in MAKERS["graph"]().to_dict()["layer"][0]["encoding"]
 
 
 def test_many_categories_have_like_shades_and_a_legend_that_ends():

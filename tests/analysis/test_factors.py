@@ -7,7 +7,7 @@ import pytest
 
 from panic.analysis import factors
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ARROW
+from panic.analysis.grouping import ARROW
 
 PLAIN = {"arm": pl.lit("baseline"), "repeat": 0, "tags": pl.lit(""), "group": pl.lit(None, pl.String)}
 """Columns of runs that nothing steps into, of prompts without labels."""
@@ -30,14 +30,14 @@ def runs_of(networks: list[str], prompts: str | None = None, seeds: list[int] | 
     ("networks", "models"),
     [
         (["ab", "ac"], []),  # the second place is the network by another name
-        (["ac", "ad", "bc", "bd"], ["model 1", "model 2"]),
+        (["ac", "ad", "bc", "bd"], ["model at place 1", "model at place 2"]),
         (["ab", "cd"], []),  # networks share nothing
         (["ab", "a"], []),  # of different lengths
         (["a", "b"], []),
         (["a", "b", "b"], []),
         (["ab", "ab"], []),
         (["ab"], []),
-        (["ab", "ac", "bd"], ["model 1", "model 2"]),
+        (["ab", "ac", "bd"], ["model at place 1", "model at place 2"]),
     ],
 )
 def test_places_are_factors_where_networks_share_models(networks: list[str], models: list[str]) -> None:
@@ -55,8 +55,8 @@ def test_seeds_are_words() -> None:
 
 def test_a_place_at_which_every_network_has_its_own_model_is_the_network() -> None:
     found = factors.with_factors(runs_of(["ac", "ad", "be"], "pqr", [1, 1, 1]))
-    assert found.columns == ["run", "prompt", "network", "seed", "model 1", "model 2"]
-    assert factors.factors_of(found) == ["prompt", "network", "model 1"]
+    assert found.columns == ["run", "prompt", "network", "seed", "model at place 1", "model at place 2"]
+    assert factors.factors_of(found) == ["prompt", "network", "model at place 1"]
     assert factors.factors_of(factors.with_factors(runs_of(["a", "a"]))) == []
     assert factors.factors_of(factors.with_factors(runs_of(["a", "a"], seeds=[1, 2]))) == ["seed"]
 

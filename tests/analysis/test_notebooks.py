@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -52,6 +53,23 @@ def test_all_notebooks_are_there_and_say_how_to_open_them():
         assert f"marimo edit analysis/{path.name}" in source
         assert 'if __name__ == "__main__":\n    app.run()' in source
         assert ("experiment_choice(store)" in source) == (path.stem in OF_AN_EXPERIMENT)
+
+
+def test_what_notebooks_claim_is_claimed_by_the_questions():
+    """Tests of their own, and a rule of their own on movement, said the opposite of the report."""
+    for path in NOTEBOOKS:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        modules = [name.name for node in froms if node.module == "panic.analysis" for name in node.names]
+        assert not set(modules) - {"charts", "dynamics", "nulls", "statistics"}, path
+        others = [node.module for node in froms if (node.module or "").startswith("panic.analysis.")]
+        assert not set(others) - {f"panic.analysis.{name}" for name in ("evidence", "notebooks", "questions")}
+        used = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "statistics"
+        }
+        assert not used - {"decompose"}, f"{path}: p values are the questions'"
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 import pytest
 
+from panic.analysis import ExperimentData, load
 from panic.analysis.answers import find, named
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import distance_by_lag
@@ -16,6 +19,7 @@ from panic.analysis.nulls import sphere_walk
 from panic.analysis.report import render
 from panic.errors import NotFound
 from panic.store import Store, reading, writing
+from panic.topology import diagram, entropy
 from tests.analysis.conftest import Bench
 from tests.analysis.test_null_runs import add_model
 
@@ -171,6 +175,37 @@ def test_every_statistic_can_be_taken_of_null_models(walked, bench, name):
         assert figure.missing or all(chart.to_dict() for chart in figure.charts.values())
     without_diagrams = {"diagrams", "entropies", "loops"}
     assert bool(figures and not figures[0].missing) == (name not in without_diagrams)
+
+
+@pytest.mark.parametrize("name", ["diagrams", "entropies", "loops"])
+def test_bars_of_runs_stand_beside_those_of_their_null_models(walked, bench, name):
+    """Null experiments never got diagrams, so nothing stood beside a statistic of bars."""
+    for run, points in bench.evidence.data.trajectories("embed", "text", least=2):
+        bench.diagram(run, points)
+    (null,) = write_nulls(walked, "demo", "matched_walk")
+    of_nulls = load(walked, null)
+    assert of_nulls.bars["run"].unique().sort().to_list() == of_nulls.runs["run"].to_list()
+    (answer,) = answers_beside(find(name), bench.evidence, "matched_walk")
+    rows = answer.value.filter(pl.col("part") == answer.value["part"][0]).to_dicts()
+    assert [(row["num_runs"], row["num_null"]) for row in rows] == [(6, 6)]
+    expected = [BARS_OF[name](data) for data in (bench.evidence.data, of_nulls)]
+    assert [rows[0]["value"], rows[0]["mean"]] == pytest.approx(expected, rel=1e-5)
+    (figure,) = figures_beside(find(name), bench.evidence, ["matched_walk"])
+    assert figure.charts
+
+
+def of_runs(data: ExperimentData, dimension: int, of: Callable[[np.ndarray], float]) -> float:
+    """The mean over runs of what is taken of their bars (m, 2)."""
+    shapes = [diagram(points, max_dimension=1) for _, points in data.trajectories("embed", "text", least=2)]
+    finite = [shape.bars(dimension)[np.isfinite(shape.bars(dimension)[:, 1])] for shape in shapes]
+    return float(np.mean([of(bars) for bars in finite]))
+
+
+BARS_OF = {
+    "diagrams": lambda data: of_runs(data, 0, lambda bars: float(np.median(bars[:, 1]))),
+    "entropies": lambda data: of_runs(data, 0, entropy),
+    "loops": lambda data: of_runs(data, 1, lambda bars: float((bars[:, 1] - bars[:, 0]).max(initial=0.0))),
+}
 
 
 def test_what_is_not_there_is_told_with_the_command_that_makes_it(walked, bench):

@@ -6,6 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,8 @@ from panic.errors import NotFound
 from panic.store import Store, reading, writing
 from tests.analysis.conftest import HOSTILE, Bench
 from tests.patience import LONGEST_S
+from tests.referee.designs import DESIGNS
+from tests.referee.worlds import evidence_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -42,8 +47,9 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
     for text in (
         "<b>draw</b><i>→</i><b>tell</b>", "stuck from model call 0, period 10 calls", "(5 turns)",
         "failed at model call 4: output",
-        "the caption was &lt;empty&gt;", "torch 2.13.0", "a processor, 2 cores",
-        "panic run demo.yaml", "steps 2", "draw-fingerp", "1 of 1 runs with a fixed seed",
+        "the caption was &lt;empty&gt;",
+        "1 run failed; what was computed before is kept and counted", "torch 2.13.0", "a processor, 2 cores",
+        "panic run demo.yaml", "steps 2", "draw-fingerp", "1 of 1 run with a fixed seed repeats itself",
         "Drift of the texts from the prompt · embed", "Persistence diagrams · embed",
     ):  # fmt: skip
         assert text in html
@@ -54,7 +60,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
     assert html.count("data-chart=") == len(specs(html)) == 19
-    assert html.count("<figcaption>Thick: median of runs (at most 3 of a network)") == 2
+    assert html.count("<figcaption>Thick: median of runs (at most 3 of one network)") == 1
     assert "Where runs end: 3 runs that have ended are needed, found 2." in html
 
 
@@ -110,7 +116,7 @@ def test_an_experiment_that_has_not_begun_says_so(make_bench):
 def test_an_experiment_without_vectors_yet_says_so(bench):
     bench.add("a start", ["one"])
     html = page(bench)
-    assert "A process is working on it: 1 runs have not ended" in html
+    assert "A process is working on it: 1 run has not ended" in html
     assert "No vectors of prompts and texts, or of pictures, under embed yet" in html
     assert "No diagrams have been computed yet" in html
     assert "not ended" in html
@@ -119,7 +125,7 @@ def test_an_experiment_without_vectors_yet_says_so(bench):
 def test_an_experiment_that_was_interrupted_says_so(bench, tmp_path):
     bench.add("a start", ["one"])
     writing.end_session(bench.store, bench.session, "interrupted")
-    assert "nobody works on them; `panic resume` goes on" in page(bench)
+    assert "nobody works on it; `panic resume` goes on" in page(bench)
 
 
 def test_a_finished_experiment_is_complete(bench, tmp_path):
@@ -129,7 +135,7 @@ def test_a_finished_experiment_is_complete(bench, tmp_path):
     with Store(tmp_path / "store") as store:  # as the command line opens it
         html = write_report(store, "latest", tmp_path / "r.html").read_text(encoding="utf-8")
     assert '<span class="badge complete">complete</span>' in html
-    assert "None of the 1 runs with a fixed seed is stuck so far" in html
+    assert "The one run with a fixed seed is not stuck so far" in html
 
 
 def test_pictures_beyond_the_budget_are_mentioned(full):
@@ -183,24 +189,93 @@ def test_fresh_noise_is_never_called_stuck(bench):
     assert "none can be stuck" in stuck.summary(reading.runs(bench.store, "demo"))
 
 
-@pytest.mark.slow
-def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
+def opened(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The page as a browser has it after its scripts, and what it complained about."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip("no Chromium here")
-    path = write_report(full.store, "demo", tmp_path / "report.html")
-    done = subprocess.run(
+    return subprocess.run(
         [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom",
-            path.as_uri(),
+            f"--user-data-dir={path.parent / 'profile'}", "--virtual-time-budget=10000", "--dump-dom",
+            *options, path.as_uri(),
         ],
         capture_output=True, text=True, timeout=LONGEST_S, check=True,
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
+    done = opened(write_report(full.store, "demo", tmp_path / "report.html"))
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     assert 'data-drawn="19"' in done.stdout
     assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 19
     assert "data-owned" not in done.stdout
+
+
+MEASURING = """<script>
+const timer = setInterval(() => {
+  if (document.body.dataset.drawn === undefined) return;
+  clearInterval(timer);
+  const table = document.querySelector("#setup .scroll");
+  const found = { table: [table.scrollWidth, table.clientWidth], covered: [], labels: 0 };
+  found.page = document.documentElement.scrollWidth;
+  for (const chart of document.querySelectorAll(".chart svg")) {
+    const boxes = (what) =>
+      [...chart.querySelectorAll(what)].map((one) => [one, one.getBoundingClientRect()]);
+    const marks = boxes(".role-mark.mark-symbol path");
+    for (const [label, box] of boxes(".role-axis-label text")) {
+      found.labels += 1;
+      const hit = marks.some(([mark, dot]) => getComputedStyle(mark).opacity > 0
+        && Math.min(box.right, dot.right) - Math.max(box.left, dot.left) > 1
+        && Math.min(box.bottom, dot.bottom) - Math.max(box.top, dot.top) > 1);
+      if (hit) found.covered.push(label.textContent);
+    }
+  }
+  document.body.dataset.found = JSON.stringify(found);
+}, 50);
+</script></body>"""
+
+
+def measured(html: str, tmp_path: Path, width: int) -> dict[str, Any]:
+    """What a browser with a window of so many pixels finds: widths of the setup, labels that are hidden."""
+    path = tmp_path / "report.html"
+    body, _, end = html.rpartition("</body>")  # the library of the charts has one, too
+    path.write_text(f"{body}{MEASURING}{end}", encoding="utf-8")
+    done = opened(path, f"--window-size={width},1000")
+    return json.loads(unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
+
+
+@pytest.mark.slow
+def test_the_table_of_models_fits_a_window_of_1300_pixels(bench, tmp_path):
+    """Names, sources and parameters as long as they come; it was cut at its right end."""
+    spec = {
+        "modalities_in": ["image"], "modality_out": "text", "revision": "0123456789abcdef" * 2 + "01234567",
+        "base": "an-organisation-with-a-name/A-Model-Of-Many-Words-Instruct-2512-preview",
+        "parameters": {f"parameter_{number}": number / 3 for number in range(12)}, "licence": "Apache-2.0",
+    }  # fmt: skip
+    model = writing.add_model(bench.store, "a-captioner-with-a-long-name_and_settings", "f" * 64, spec)
+    bench.models["long"] = model
+    for number in range(2):
+        writing.add_epoch(bench.store, bench.experiment, "long", model=model, batch_size=128 >> number,
+                          device_kind="cuda:NVIDIA GeForce RTX 4090", threads=1)  # fmt: skip
+    config = bench.config | {"networks": [["draw", "long"]]}
+    writing.start_experiment(bench.store, "demo", config)
+    bench.add("a start", ["one"], network=("draw", "tell"))
+    found = measured(page(bench), tmp_path, 1300)
+    assert found["table"][0] <= found["table"][1]
+    assert found["page"] <= 1300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", ["no effect", "stuck, by prompt"])
+def test_no_dot_covers_the_label_of_an_axis(design, tmp_path):
+    """Five runs at 0 hid the labels of their rows."""
+    with evidence_of(DESIGNS[design].make(np.random.default_rng(0))) as evidence:
+        html = render(evidence.store, evidence.experiment)
+    found = measured(html, tmp_path, 1300)
+    assert found["labels"] > 100
+    assert found["covered"] == []
 
 
 def test_the_origin_tells_of_no_disk(make_bench):

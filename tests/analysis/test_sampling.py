@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
+import pytest
 
 from panic.analysis import load
-from panic.analysis.sampling import basis, evenly, not_asked, of_some_runs, sample, spread, thinned
+from panic.analysis.sampling import basis, evenly, not_asked, of_some_runs, sample, scattered, spread, thinned
 from panic.store import NewRun, reading, writing
 
 
@@ -17,6 +19,26 @@ def test_thinning_keeps_the_ends():
     steps = thinned(frame, 10)["step"].unique().sort()
     assert (len(steps), steps[0], steps[-1]) == (10, 1, 999)
     assert thinned(frame, 500).height == 1000
+
+
+@pytest.mark.parametrize("period", [2, 3, 7])
+def test_a_cycle_is_seen_at_all_of_its_places(period):
+    """Of every n-th step a cycle of n was drawn as a run that stands still."""
+    phase = np.array([number % period for number in scattered(20 * period, 20)])
+    assert np.bincount(phase, minlength=period).min() >= 1
+    assert len(set(phase[4:12])) > 1
+    frame = pl.DataFrame({"step": list(range(1, 401, 2))})
+    steps = thinned(frame, 100)["step"]
+    assert len(steps) == 100
+    assert steps.diff().drop_nulls().unique().len() > 1
+
+
+def test_so_many_are_chosen_and_all_of_few():
+    assert scattered(5, 5).tolist() == scattered(5, 9).tolist() == [0, 1, 2, 3, 4]
+    for count, most in ((6, 5), (7, 2), (1000, 999)):
+        chosen = scattered(count, most).tolist()
+        assert (len(set(chosen)), chosen[0], chosen[-1]) == (most, 0, count - 1)
+        assert chosen == sorted(chosen)
 
 
 def test_runs_are_chosen_evenly_over_prompts(bench):

@@ -2,6 +2,8 @@
 
 python -m tests.referee --replicates 200 -o docs/truth.md
 python -m tests.referee --replicates 200 --whole-every 10 --minutes 30 -o docs/truth.md
+
+Questions that installed packages add are counted like ours, by the predicates that these bring.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.referee.counting import Round, work_through
+from tests.referee.counting import Round, judged, work_through
 from tests.referee.designs import DESIGNS
 from tests.referee.page import page
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, count, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.referee", description=__doc__)
     parser.add_argument("--replicates", type=int, default=20)
@@ -29,7 +31,11 @@ def main() -> None:
     )
     parser.add_argument("--design", action="append", choices=list(DESIGNS), help="one of them (repeat)")
     parser.add_argument("-o", "--output", type=Path, help="where the page is written (default: the screen)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    try:
+        judged()
+    except LookupError as error:
+        parser.error(str(error))
 
     def write(found: Round) -> None:
         """Write the page of what is counted so far: whoever ends the count early has it."""

@@ -12,11 +12,12 @@ from multiprocessing import get_context
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from panic.analysis.answers import named
 from panic.analysis.checks import AnalysisError
-from panic.analysis.questions import QUESTIONS, stuck
+from panic.analysis.questions import stuck
 from panic.errors import NotFound
 from tests.referee.designs import DESIGNS
-from tests.referee.predicates import PREDICATES
+from tests.referee.predicates import PREDICATES, predicates
 from tests.referee.rulings import Case, Count, Ruling
 from tests.referee.worlds import World, evidence_of
 
@@ -37,9 +38,12 @@ class Round:
     num_whole: int = 0
 
 
-def name_of(question: object) -> str:
-    """The name of a question's module."""
-    return str(question.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
+def judged() -> list[str]:
+    """The names of what has sentences, those of other packages last. LookupError if one has no predicate."""
+    names = [SUMMARY, *named()]
+    if lacking := ", ".join(name for name in names if name not in predicates()):
+        raise LookupError(f"no predicate says whether the sentence is true: {lacking}")
+    return names
 
 
 def work_through(
@@ -81,26 +85,26 @@ def _replicate(design: str, replicate: int, is_whole: bool) -> list[tuple[str, R
     """What is ruled of one replicate of a design."""
     with threadpool_limits(1):  # many small problems: threads wait for each other longer than they work
         world = DESIGNS[design].make(np.random.default_rng([replicate, *design.encode()]))
-        asked = list(PREDICATES) if is_whole else _asked(design, replicate)
+        asked = judged() if is_whole else _asked(design, replicate)
         return list(rulings(design, world, asked))
 
 
 def _asked(design: str, replicate: int) -> list[str]:
-    """What the short round asks of a design in a replicate."""
+    """What the short round asks of a design in a replicate: what other packages ask, too."""
     asks = DESIGNS[design].asks.split()
-    return [ask.rstrip("*") for ask in asks if not ask.endswith("*") or replicate % SLOW_SHARE == 0]
+    ours = [ask.rstrip("*") for ask in asks if not ask.endswith("*") or replicate % SLOW_SHARE == 0]
+    return [*ours, *(name for name in judged() if name not in PREDICATES)]
 
 
 def rulings(design: str, world: World, asked: Sequence[str]) -> Iterator[tuple[str, Ruling]]:
     """What the predicates say of these questions as a world of a design answers them."""
-    truth = DESIGNS[design].truth
+    truth, rule = DESIGNS[design].truth, predicates()
     with evidence_of(world) as evidence:
         if SUMMARY in asked:
             said = stuck.summary(evidence.whole.rows)
             case = Case(answer=None, sentence=said, view=None, world=world, truth=truth)
-            yield from ((SUMMARY, ruling) for ruling in PREDICATES[SUMMARY](case))
-        for question in QUESTIONS:
-            name = name_of(question)
+            yield from ((SUMMARY, ruling) for ruling in rule[SUMMARY](case))
+        for name, question in named().items():
             for view in question.views(evidence) if name in asked else ():
                 try:
                     answer = question.table(evidence, view)
@@ -112,5 +116,5 @@ def rulings(design: str, world: World, asked: Sequence[str]) -> Iterator[tuple[s
                     answer=answer, sentence=question.sentence(answer), view=view, world=world,
                     truth=truth,
                 )  # fmt: skip
-                for ruling in PREDICATES[name](case):
+                for ruling in rule[name](case):
                     yield name, ruling

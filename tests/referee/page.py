@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import fill
 
-from panic.analysis.questions import QUESTIONS
-from tests.referee.counting import SUMMARY, Counts, Round, name_of
+from tests.referee.counting import Counts, Round, judged
 from tests.referee.designs import DESIGNS
-from tests.referee.predicates import PREDICATES
+from tests.referee.predicates import predicates
 from tests.referee.rulings import Count
 
 HEAD = """# How true the sentences of a report are
@@ -37,15 +36,14 @@ TABLE = "| claim | level | false | found |\n|---|---|---|---|\n"
 def page(found: Round) -> str:
     """The page as Markdown."""
     designs = "".join(f"| {name} | {design.what} |\n" for name, design in DESIGNS.items())
-    names = [SUMMARY, *(name_of(question) for question in QUESTIONS)]
-    sections = (_section(name, found.counts) for name in names)
+    sections = (_section(name, found.counts) for name in judged())
     scope = WHOLE if found.num_whole == found.num_replicates else SHORT.format(num=found.num_whole or "none")
     return HEAD.format(num=found.num_replicates, scope=scope) + designs + "\n" + "\n".join(sections)
 
 
 def _section(question: str, counts: Counts) -> str:
     """What is known of one question's sentence."""
-    meaning = (PREDICATES[question].__doc__ or "").strip()
+    meaning = (predicates()[question].__doc__ or "").strip()
     claims = dict.fromkeys(claim for name, claim, _ in counts if name == question)
     rows = "".join(_row(claim, dict(_of(question, claim, counts))) for claim in claims)
     table = TABLE + rows if rows else "No design was asked.\n"

@@ -9,7 +9,7 @@ from typing import Any
 from scipy.stats import binom
 
 from panic.analysis.evidence import View
-from tests.referee.designs import Truth
+from tests.referee.truth import Truth
 from tests.referee.worlds import World
 
 LEVEL = 0.05

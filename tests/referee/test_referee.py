@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from panic.analysis.answers import named
 from panic.analysis.evidence import Evidence
-from panic.analysis.questions import QUESTIONS
 from panic.store.codec import decode_image, image_digest
-from tests.referee.counting import SUMMARY, Counts, name_of, rulings, work_through
-from tests.referee.designs import DESIGNS, Truth
-from tests.referee.predicates import PREDICATES, factors, motion
+from tests.referee.counting import SUMMARY, Counts, rulings, work_through
+from tests.referee.designs import DESIGNS
+from tests.referee.predicates import PREDICATES, factors, motion, predicates
 from tests.referee.rulings import Case, Count, Predicate, Ruling
+from tests.referee.truth import Truth
 from tests.referee.worlds import SIDE, World, evidence_of, image_of, one_coloured
 
 PAGE = Path(__file__).parents[2] / "docs" / "truth.md"
@@ -25,7 +26,7 @@ BUDGET_S = 900  # of a busy machine; 2 minutes on 2 free cores
 
 
 def test_every_question_has_a_predicate() -> None:
-    assert {SUMMARY, *(name_of(question) for question in QUESTIONS)} == set(PREDICATES)
+    assert {SUMMARY, *named()} == set(predicates())
 
 
 def test_designs_ask_questions_that_there_are() -> None:
@@ -36,7 +37,7 @@ def test_designs_ask_questions_that_there_are() -> None:
 def test_the_page_is_about_the_present_questions_and_designs() -> None:
     text = PAGE.read_text(encoding="utf-8")
     sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
-    assert sections == ["Designs", SUMMARY, *(name_of(question) for question in QUESTIONS)]
+    assert sections == ["Designs", SUMMARY, *named()]
     for name, design in DESIGNS.items():
         assert f"| {name} | {design.what} |" in text
 

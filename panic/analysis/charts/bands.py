@@ -13,6 +13,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from panic.analysis.charts.steps import STEPS
 from panic.analysis.charts.theme import GREY, data, finish, first_names, names_of
 
 LEAST_WIDTH = 0.03  # of the axis
@@ -41,10 +42,8 @@ def null_band(
 
 
 def _curve(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
-    step = 1 if frame["x"].dtype.is_integer() else alt.Undefined
-    base = alt.Chart(data(frame)).encode(
-        x=alt.X("x:Q", title=x_title or None, axis=alt.Axis(grid=False, tickMinStep=step))
-    )
+    axis = STEPS if frame["x"].dtype.is_integer() else alt.Axis(grid=False)
+    base = alt.Chart(data(frame)).encode(x=alt.X("x:Q", title=x_title or None, axis=axis))
     y = alt.Y("value:Q", title=value_title, scale=alt.Scale(zero=False))
     return alt.layer(
         base.mark_area(color=GREY, opacity=0.3).encode(y=alt.Y("low:Q", title=value_title), y2="high:Q"),

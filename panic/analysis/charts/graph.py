@@ -38,16 +38,15 @@ def transition_graph(
     x, y = alt.X("x:Q", axis=None, scale=scale), alt.Y("y:Q", axis=None, scale=scale)
     tips = [alt.Tooltip("move:N"), alt.Tooltip("probability:Q", format=".3f")]
     width = alt.StrokeWidth("probability:Q", scale=alt.Scale(domain=[0, 1], range=[0.6, 7]), legend=None)
-    shade = alt.Color(
-        "probability:Q", scale=alt.Scale(domain=[0, 1], range=["#b9c0c7", "#0072B2"]), legend=None
-    )
+    # Rare moves are faint by their opacity: a pale colour would stand out on dark ground.
+    shade = alt.Opacity("probability:Q", scale=alt.Scale(domain=[0, 1], range=[0.3, 1]), legend=None)
     chart = alt.layer(
         alt.Chart(data(edges))
         .mark_line(strokeCap="round")
-        .encode(x=x, y=y, detail="move:N", order="place:Q", strokeWidth=width, color=shade, tooltip=tips),
+        .encode(x=x, y=y, detail="move:N", order="place:Q", strokeWidth=width, opacity=shade, tooltip=tips),
         alt.Chart(data(heads))
-        .mark_point(filled=True, shape="triangle", size=85, opacity=1)
-        .encode(x=x, y=y, angle=alt.Angle("angle:Q", scale=None), color=shade, tooltip=tips),
+        .mark_point(filled=True, shape="triangle", size=85)
+        .encode(x=x, y=y, angle=alt.Angle("angle:Q", scale=None), opacity=shade, tooltip=tips),
         alt.Chart(data(nodes))
         .mark_circle(opacity=1, color="#0072B2")
         .encode(

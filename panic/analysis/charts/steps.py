@@ -15,7 +15,8 @@ from typing import Any
 import altair as alt
 
 CALL = "model call of the run (step, from 0)"
-STEPS = alt.Axis(grid=False, tickMinStep=1)
+WHOLE = "datum.value % 1 ? '' : format(datum.value, ',')"  # of a short axis Vega marks halves, too
+STEPS = alt.Axis(grid=False, tickMinStep=1, labelExpr=WHOLE)
 
 
 def call_axis(field: str = "step", title: str = CALL, **how: Any) -> alt.X:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import altair as alt
 import polars as pl
 
+from panic.analysis.grouping import grouped_by
 from panic.errors import UsageError
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A800")
@@ -247,14 +248,25 @@ def names_of(frame: pl.DataFrame, column: str) -> list[str]:
     return [str(name)[:MAX_TEXT] for name in frame[column].unique(maintain_order=True)]
 
 
+def in_order(frame: pl.DataFrame, column: str, *then: str) -> pl.DataFrame:
+    """The rows by the names of a column in their order of appearance, and then by further columns.
+
+    So a network has the same colour in every chart: that of its place in the config, not in the alphabet.
+    """
+    first = pl.int_range(pl.len()).min().over(column)
+    return frame.sort(first, *then, maintain_order=True)
+
+
 MAX_ROWS = 24  # of a chart that has one for every network or model
 MAX_BESIDE = 6  # networks beside each other in every row
 
 
 def first_names(
-    frame: pl.DataFrame, column: str, *, most: int = MAX_ROWS, what: str = "network"
+    frame: pl.DataFrame, column: str, *, most: int = MAX_ROWS, what: str = ""
 ) -> tuple[pl.DataFrame, str]:
     """The rows of the first `most` names of a column, and what a caption says of the others ("" of none).
+
+    what: one of them; "": what names of networks and arms tell apart.
 
     With one row for each of 45 networks, charts were 1,500 to 4,400 pixels tall.
     """
@@ -262,7 +274,8 @@ def first_names(
     num_more = len(names) - most
     if num_more <= 0:
         return frame, ""
-    others = f" {num_more:,} more {what}{'s are' if num_more > 1 else ' is'} not drawn."
+    called = f"{what}{'s' if num_more > 1 else ''}" if what else grouped_by(names, num_more)
+    others = f" {num_more:,} more {called} {'are' if num_more > 1 else 'is'} not drawn."
     return frame.filter(pl.col(column).is_in(names.head(most).implode())), others
 
 

@@ -2,15 +2,14 @@
 
 The three are those of dynamical systems, read off the vectors of a run's outputs, one per lap of its network:
 
-1. *Oscillating*: the likeness of outputs k apart has a peak of LEAST_LIKENESS or more at a k of 2 or more (1:
-the same
-   again; 0: as any two outputs of the run), and less than 5 % of shuffles of the order have as high a one.
+1. *Oscillating*: the likeness of outputs k apart has a peak of LEAST_LIKENESS or more at a k of 2 or more
+   (1: the same again; 0: as any two outputs of the run), and less than 5 % of shuffles of the order have as
+   high a one.
 2. *Exploring*: its late half roams, or it moves on. It roams if two of its late outputs are farther apart, in
-the
-   median, than ROAMS of the scale: the median distance from its late outputs to its start, or to late outputs
-   of other runs, whichever is larger. It moves on if outputs of two neighbouring quarters of the run are
-   MOVES_ON times as far apart in the mean as outputs of one of them, for all three pairs of neighbours: one
-   jump does not do.
+   the median, than ROAMS of the scale: the median distance from its late outputs to its start, or to late
+   outputs of other runs, whichever is larger. It moves on if outputs of two neighbouring quarters of the run
+   are MOVES_ON times as far apart in the mean as outputs of one of them, for all three pairs of neighbours:
+   one jump does not do.
 3. *Contracting*: neither. Its late outputs hold together, and stay where they are.
 
     found = regime(points, scale)

@@ -13,15 +13,14 @@ figure, add one file here and one line in QUESTIONS. The file, from top to botto
     chart     (answer) -> one altair chart (`charts.finish`), or several by their heading; the heading "" is
               of the chart for which the figure's own title is enough
     STATISTIC what is measured of single runs (`Statistic`), where that makes sense: null models of the runs
-    are
-              measured alike, and their band is shown by `panic.analysis.null_bands`; left out otherwise
+              are measured alike, and `panic.analysis.null_bands` shows their band; left out otherwise
     sentence  (answer) -> plain English: what was found, with units, the number of runs, what chance gives
 
 `time` is a short example. Libraries stay in `panic/analysis`; a chart that several questions draw is in
 `panic/analysis/charts`. Other packages add questions by an entry point of the group "panic.questions", which
 names such a module (or an object with these attributes); theirs come last. Of ours it is counted how often
 each sentence is false (`tests/referee`: a question without a predicate fails the tests); of theirs nothing is
-demanded but that they can be loaded, and the caveat says that nobody counted.
+demanded but that they can be loaded, and the caveat says that nobody counted; they can bring predicates.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, MAX_BESIDE, colour, data, finish, first_names, names_of
+from panic.analysis.charts import GREY, MAX_BESIDE, colour, counted, data, finish, first_names, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.grouping import untold
 from panic.analysis.nulls import Band, null_band, shuffled
 from panic.analysis.sampling import not_asked
 from panic.analysis.states import States
@@ -84,7 +85,9 @@ def table(evidence: Evidence, view: View) -> Chains:
             chains.append(chain)
             parts.append(of_clusters)
     if not chains:
-        raise AnalysisError(f"no network has {LEAST_MOVES} moves among 2 clusters or more under fresh noise")
+        raise AnalysisError(
+            f"no {evidence.grouped_by} has {LEAST_MOVES} moves among 2 clusters or more under fresh noise"
+        )
     told = [chain.network for chain in chains]
     return Chains(chains=chains, clusters=pl.concat(parts), absent=others(states.frame, told))
 
@@ -212,7 +215,7 @@ def chart(answer: Chains) -> dict[str, Any]:
                 color=shade,
             ),
         )
-        caption = "Bars: share of the time seen. Of no network drawn here can the long run be told."
+        caption = "Bars: share of the time seen. Of none drawn here can the long run be told."
     reached = f"From where runs began; clusters that need not be reached have no dot.{not_drawn}"
     charts = {long_run: finish(shares, long_run, caption + not_drawn, height=height)}
     passages_seen = clusters["first_passage"].replace(float("inf"), None).drop_nans()
@@ -223,12 +226,12 @@ def chart(answer: Chains) -> dict[str, Any]:
 
 def sentence(answer: Chains) -> str:
     """Entropy rate, relaxation and ends by network."""
-    more = f" {len(answer.chains) - 4} more networks are not told." if len(answer.chains) > 4 else ""
+    more = untold([chain.network for chain in answer.chains], 4)
     return " ".join(map(_said, answer.chains[:4])) + more + not_asked(answer.absent, TOO_FEW)
 
 
 def _said(chain: Chain) -> str:
-    moves = f"{chain.num_moves:,} moves of {chain.num_runs:,} runs"
+    moves = f"{chain.num_moves:,} moves of {counted(chain.num_runs, 'run')}"
     text = f"{chain.network} ({chain.num_states} clusters, {moves}) "
     if chain.endings:
         likely = [f"{share:.0%}" for share in sorted(chain.endings, reverse=True)[:4] if share >= 0.005]

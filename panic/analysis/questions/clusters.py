@@ -10,11 +10,12 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import call_axis, call_tip, counted, data, finish
+from panic.analysis.charts import GREY, call_axis, call_tip, counted, data, finish
 from panic.analysis.charts.theme import OKABE_ITO
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, Statistic, View, each_model
 from panic.analysis.factors import trajectories
+from panic.analysis.grouping import grouped_by
 from panic.analysis.sampling import spread, thinned
 from panic.analysis.states import agreement
 
@@ -29,11 +30,12 @@ CAVEAT = (
 MAX_RUNS = 40
 MAX_CELLS = 4000
 FILLS = 0.2  # of the outputs: one that is named
-COLOURS = [*OKABE_ITO, "#6A3D9A", "#8C564B", "#1B3A4B"]  # of the clusters where runs are most often
+COLOURS = [*OKABE_ITO, "#8064C8", "#9A5F4A", "#4A7C8C"]  # of the clusters where runs are most often
 RULES = 0.5  # of the outputs: one beside which no clusters are counted
 OUTLIER = "outlier"
 OTHERS = "other clusters"
-OTHER_SHADES = ("#6b747d", "#515960", "#858e97")  # of clusters without a colour of their own, in turn
+OTHER_SHADES = ("#78818a", "#69727b", "#929ba4")  # of clusters without a colour of their own, in turn
+FAINT = 0.35  # opacity of outliers: faint on light and on dark ground
 
 views = each_model
 
@@ -42,13 +44,16 @@ views = each_model
 class Timeline:
     """Outputs that are drawn (as `States.frame`), names of clusters, and what there is to say of all outputs.
 
+    `num_left_out`: how many outputs of the runs that are drawn are not.
+
     An output counts as often as a run was at it. `shared`: clusters that more than one run visits (copies
-    are one); `own`: those that one network visits only, None where there is one network; `outside`: the share
-    of outputs in no cluster; `most`: the one that is visited most, and its share of all; `agreement`: median
-    of `states.agreement`, None where it says nothing.
+    are one); `own`: those that one network, or arm, visits only, None where there is one; `outside`: the
+    share of outputs in no cluster; `most`: the one that is visited most, and its share of all; `agreement`:
+    median of `states.agreement`, None where it says nothing.
     """
 
     shown: pl.DataFrame
+    num_left_out: int
     names: dict[int, str]
     num_clusters: int
     shared: int
@@ -78,6 +83,7 @@ def table(evidence: Evidence, view: View) -> Timeline:
     with_labels = set(frame["run"])
     runs = spread([run for run in evidence.whole.rows if run.id in with_labels], MAX_RUNS)
     shown = frame.filter(pl.col("run").is_in([run.id for run in runs]))
+    drawn = thinned(shown, max(20, MAX_CELLS // max(len(runs), 1)))
     visited = (
         frame.filter(pl.col("label") != -1)
         .join(trajectories(evidence.data), on="run")
@@ -92,7 +98,8 @@ def table(evidence: Evidence, view: View) -> Timeline:
     )
     shared = int((visited["runs"] > 1).sum())
     return Timeline(
-        shown=thinned(shown, max(20, MAX_CELLS // max(len(runs), 1))),
+        shown=drawn,
+        num_left_out=len(shown) - len(drawn),
         names=states.names,
         num_clusters=len(visited),
         shared=shared,
@@ -118,8 +125,13 @@ def _agreement(evidence: Evidence, view: View) -> float | None:
 
 
 def chart(answer: Timeline) -> Any:
-    """One row per run, one colour per cluster."""
-    return cluster_timeline(answer.shown, names=answer.names)
+    """One row per run, one colour per cluster; it says how many runs are drawn, and of long ones how much."""
+    num_drawn = answer.shown["run"].n_unique()
+    notes = f"{num_drawn:,} of {answer.num_runs:,} runs are drawn." if num_drawn < answer.num_runs else ""
+    if answer.num_left_out:
+        left_out = counted(answer.num_left_out, answer.modality)
+        notes += f" {left_out} of these runs are left out, ever others in a cycle, so that none looks still."
+    return cluster_timeline(answer.shown, names=answer.names, notes=notes.strip())
 
 
 def sentence(answer: Timeline) -> str:
@@ -147,19 +159,23 @@ def sentence(answer: Timeline) -> str:
         return f"{text} No cluster is visited by more than one run: they tell runs apart, not regions."
     verb = "is" if answer.shared == 1 else "are"
     text += f" {answer.shared} of {answer.num_clusters} {verb} visited by more than one run"
-    text += "" if answer.own is None else f", {answer.own} by one network only"
+    text += "" if answer.own is None else f", {answer.own} by one {grouped_by(answer.shown['network'])} only"
     if answer.agreement is None:
         return f"{text}."
     return f"{text}. Clusters found without a fifth of the runs agree with these by {answer.agreement:.2f}."
 
 
 def cluster_timeline(
-    frame: pl.DataFrame, title: str = "Clusters in time", *, names: dict[int, str] | None = None
+    frame: pl.DataFrame,
+    title: str = "Clusters in time",
+    *,
+    names: dict[int, str] | None = None,
+    notes: str = "",
 ) -> Any:
     """Which cluster every run is in at every step; columns run, step, label (-1: outlier), text if known.
 
     `names`: what stands for a cluster, such as its medoid's text. The ten where runs are most often, of
-    every network as many, get colours of their own.
+    every network as many, get colours of their own. `notes`: what else the caption says.
     """
     rows = frame.with_columns(cluster=_cluster_names(frame["label"], names or {}), label=pl.col("label"))
     order = _most_visited(rows)
@@ -167,7 +183,7 @@ def cluster_timeline(
     palette = COLOURS[: len(top)]
     shades = dict(zip([OTHERS, *(f"{OTHERS} {i}" for i in (2, 3))], OTHER_SHADES, strict=True))
     domain = [*top, *(shades if rest else []), OUTLIER]
-    colours = [*palette, *(shades.values() if rest else []), "#c9ced3"]
+    colours = [*palette, *(shades.values() if rest else []), GREY]
     named = [name for name in domain if name not in [*shades][1:]]
     if rest:
         shade = {name: [*shades][place % len(shades)] for place, name in enumerate(rest)}
@@ -176,9 +192,9 @@ def cluster_timeline(
         rows = rows.with_columns(shown=pl.col("cluster"))
     if (rows["label"] >= 0).all():
         domain, colours, named = domain[:-1], colours[:-1], named[:-1]
-    steps = rows["step"].unique().sort()
-    stride = int(steps.diff().min() or 1) if len(steps) > 1 else 1  # type: ignore[arg-type]
-    rows = rows.with_columns(end=pl.col("step") + stride)
+    following = pl.col("step").shift(-1).over("run", order_by="step")
+    stride = pl.col("step").sort().diff().min().over("run").fill_null(1)
+    rows = rows.with_columns(end=following.fill_null(pl.col("step") + stride))
     tips = [alt.Tooltip(f"{f}:N") for f in ("text", "cluster", "run") if f in rows.columns] + [call_tip()]
     chart = (
         alt.Chart(data(rows))
@@ -194,6 +210,7 @@ def cluster_timeline(
                 scale=alt.Scale(domain=domain, range=colours),
                 legend=alt.Legend(orient="bottom", title=None, columns=1, labelLimit=560, values=named),
             ),
+            opacity=alt.condition(alt.datum.shown == OUTLIER, alt.value(FAINT), alt.value(1.0)),
             tooltip=tips,
         )
     )
@@ -202,6 +219,7 @@ def cluster_timeline(
         "that the image there was drawn from."
     )
     caption += " The others are in three shades of grey, so that a change of cluster is seen." if rest else ""
+    caption += f" {notes}" if notes else ""
     return finish(chart, title, caption, height=int(min(420, max(70, 17 * rows["run"].n_unique()))))
 
 

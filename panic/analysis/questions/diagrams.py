@@ -8,9 +8,10 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import GREY, WIDTH, colour, data, finish, names_of
+from panic.analysis.charts import GREY, WIDTH, colour, counted, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, Statistic, View
+from panic.analysis.grouping import grouped_by
 
 TITLE = "Persistence diagrams"
 CAVEAT = (
@@ -38,11 +39,11 @@ def _joins(evidence: Evidence, view: View) -> pl.DataFrame:
     return bars.group_by("run", maintain_order=True).agg(value=pl.col("death").median())
 
 
-STATISTIC = Statistic(what="median length of finite H0 bars (distance)", of=_joins)
+STATISTIC = Statistic(what="median length of finite H0 bars (in the metric of the diagrams)", of=_joins)
 
 
 def table(evidence: Evidence, view: View | None) -> pl.DataFrame:
-    """Bars of all runs under a model: model, network, run, dimension, birth, death."""
+    """Bars of all runs under a model: model, network, run, dimension, metric, birth, death."""
     if not evidence.experiment.config.get("diagrams"):
         raise AnalysisError("The config asks for no diagrams.")
     if view is None:
@@ -55,7 +56,7 @@ def bars_under(evidence: Evidence, model: str) -> pl.DataFrame:
     networks = evidence.whole.runs.select("run", "network")
     bars = evidence.whole.bars_under(model)
     return bars.join(networks, on="run", maintain_order="left").select(
-        "model", "network", "run", "dimension", "birth", "death"
+        "model", "network", "run", "dimension", "metric", "birth", "death"
     )
 
 
@@ -87,7 +88,7 @@ def sentence(bars: pl.DataFrame) -> str:
     if cut:
         notes += f" The {cut:,} shortest bars are not drawn."
     if len(of_network) - len(pointlike) > MAX_CHARTS:
-        notes += f" No more than {MAX_CHARTS} networks are drawn."
+        notes += f" No more than {MAX_CHARTS} {grouped_by(of_network['network'], 2)} are drawn."
     return f"{_lengths(bars)} Bars that never end are not drawn.{notes}"
 
 
@@ -99,7 +100,10 @@ def _lengths(frame: pl.DataFrame) -> str:
     if components.is_empty():
         return "Every run is a single point, so there are no finite bars."
     typical = float(components["death"].median() or 0.0)  # type: ignore[arg-type]
-    text = f"Half of the distinct outputs join their nearest group within a distance of {typical:.2g}"
+    runs = counted(frame["run"].n_unique(), "run")
+    text = (
+        f"Half of the distinct outputs of {runs} join their nearest group within a distance of {typical:.2g}"
+    )
     if loops.is_empty():
         return f"{text}; there are no loops."
     longest = loops.row(0, named=True)
@@ -127,8 +131,9 @@ def persistence(
     scale = alt.Scale(domain=[0, end], nice=False)
     rows = features(finite)
     diagonal = pl.DataFrame({"birth": [0.0, end], "death": [0.0, end]})
-    x = alt.X("birth:Q", scale=scale, title="birth (distance)")
-    y = alt.Y("death:Q", scale=scale, title="death (distance)")
+    unit = distance_of(frame)
+    x = alt.X("birth:Q", scale=scale, title=f"birth ({unit})")
+    y = alt.Y("death:Q", scale=scale, title=f"death ({unit})")
     of = kinds(frame)
     chart = alt.layer(
         alt.Chart(data(diagonal)).mark_line(color=GREY, strokeWidth=1, strokeDash=[4, 4]).encode(x=x, y=y),
@@ -142,6 +147,12 @@ def persistence(
     )  # fmt: skip
     caption = "One mark per bar; far above the diagonal is long-lived. Bars that never end are not drawn."
     return finish(chart, title, caption, width=width)
+
+
+def distance_of(bars: pl.DataFrame) -> str:
+    """What bars are measured in, by their column metric, if they have it and agree in it."""
+    metrics = bars["metric"].drop_nulls().unique().to_list() if "metric" in bars.columns else []
+    return f"{metrics[0].replace('euclid', 'Euclid')} distance" if len(metrics) == 1 else "distance"
 
 
 def features(frame: pl.DataFrame) -> pl.DataFrame:

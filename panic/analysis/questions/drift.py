@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, names_of
+from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, in_order, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, Statistic, View, by_run
-from panic.analysis.sampling import thinned
+from panic.analysis.grouping import grouped_by
+from panic.analysis.sampling import scattered, thinned
 from panic.analysis.whereabouts import continued
 from panic.topology import pairwise
 
@@ -174,26 +175,27 @@ def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarra
 def unrelated(data: ExperimentData, model: str, modality: str = "text") -> float | None:
     """Median cosine distance of different starts (prompts, or first images) from each other; None for one."""
     rows = starts(data, model, modality)["start"].unique().sort().to_numpy()
-    rows = rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), MAX_UNRELATED).round().astype(int))]
+    rows = rows[data.matrix(model)[rows].any(axis=1)]  # others have no direction
     if len(rows) < 2:
         return None
+    rows = rows[scattered(len(rows), MAX_UNRELATED)]
     apart = pairwise(data.matrix(model)[rows].astype(np.float64), "cosine")
     return float(np.median(apart[np.triu_indices(len(rows), 1)]))
 
 
 def drift_bands(frame: pl.DataFrame, value: str = "distance") -> pl.DataFrame:
     """Median and quartiles of a column of `drift` over runs: network, step, low, median, high, num_runs."""
-    return (
+    bands = (
         frame.filter(pl.col(value).is_not_null())
-        .group_by("network", "step")
+        .group_by("network", "step", maintain_order=True)
         .agg(
             low=pl.col(value).quantile(0.25, "linear"),
             median=pl.col(value).median(),
             high=pl.col(value).quantile(0.75, "linear"),
             num_runs=pl.len(),
         )
-        .sort("network", "step")
     )
+    return in_order(bands, "network", "step")
 
 
 def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
@@ -207,9 +209,10 @@ def chart(answer: Drift) -> dict[str, Any]:
     """Distance from the start, beside that of unrelated starts, and from one output to the next."""
     start, modality = STARTS[answer.modality], answer.modality
     distance = f"cosine distance from {start}"
-    from_start = drift_chart(
-        answer.bands, answer.lines, f"from {start}", value_title=distance, reference=answer.unrelated
-    )
+    num_steps = answer.frame["step"].n_unique()
+    notes = f" {MAX_STEPS:,} of {num_steps:,} steps are drawn." if num_steps > MAX_STEPS else ""
+    how = {"reference": answer.unrelated, "notes": notes}
+    from_start = drift_chart(answer.bands, answer.lines, f"from {start}", value_title=distance, **how)
     charts = {f"from {start}": from_start}
     if not answer.step_bands.is_empty():
         title = f"from one {modality} to the next"
@@ -219,6 +222,7 @@ def chart(answer: Drift) -> dict[str, Any]:
             title,
             value="step_size",
             value_title=f"cosine distance from the {modality} before",
+            **how,
         )
     return charts
 
@@ -239,11 +243,13 @@ def drift_chart(
     value: str = "distance",
     value_title: str = DISTANCE,
     reference: float | None = None,
+    notes: str = "",
 ) -> Any:
     """Median, quartile band and single runs of the distance from the start by step, by network.
 
     `bands` as `drift_bands` gives them, `lines` as `drift` does, of which `value` is drawn.
     `reference` is drawn as a dashed line: the distance of starts that have nothing to do with each other.
+    `notes`: what else the caption says.
     Clicking a network in the legend fades the others.
     """
     chosen = alt.selection_point(fields=["network"], bind="legend")
@@ -283,14 +289,15 @@ def drift_chart(
     ).add_params(chosen)  # fmt: skip
     num_runs = int(bands["num_runs"].max() or 0)  # type: ignore[arg-type]
     caption = (
-        f"Thick: median of runs (at most {num_runs:,} of a network); band: quartiles; thin: single runs."
+        f"Thick: median of runs (at most {num_runs:,} of one {grouped_by(bands['network'])}); "
+        "band: quartiles; thin: single runs."
     )
     if reference is not None:
         far = pl.DataFrame({"reference": [reference]})
         rule = alt.Chart(data(far)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.6)
         chart = alt.layer(chart, rule.encode(y="reference:Q"))
         caption += f" Dashed: the median distance of different starts from each other, {reference:.2f}."
-    return finish(chart, title, caption, height=330)
+    return finish(chart, title, caption + notes, height=330)
 
 
 def drift_sentence(bands: pl.DataFrame, modality: str = "text", unrelated: float | None = None) -> str:
@@ -306,7 +313,7 @@ def drift_sentence(bands: pl.DataFrame, modality: str = "text", unrelated: float
         f"run{'s' if row['num_runs'] != 1 else ''} (it began at {starts[row['network']]:.2f})"
         for row in last.head(4).iter_rows(named=True)
     ]
-    more = f"; {len(last) - 4} more networks lie below" if len(last) > 4 else ""
+    more = f"; {len(last) - 4} more lie below" if len(last) > 4 else ""
     far = f" Different starts are {unrelated:.2f} apart in the median." if unrelated is not None else ""
     return f"Median cosine distance of a {noun} from its {start}: {'; '.join(parts)}{more}.{far}"
 

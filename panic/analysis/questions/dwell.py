@@ -171,7 +171,7 @@ def sentence(answer: Dwells) -> str:
         f"{group}, {_median(curve)}"
         for (group,), curve in answer.curves.group_by("group", maintain_order=True)
     ]
-    more = f"; and {len(parts) - 4} more networks" if len(parts) > 4 else ""
+    more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
     text = (
         f"{len(dwells):,} stays in clusters, {cut:,} of them cut off by the end of their run. Median stay by "
         f"Kaplan-Meier, which allows for those: {'; '.join(parts[:4])}{more}."

@@ -16,7 +16,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, Statistic, View
 from panic.analysis.nulls import matched_walk, null_table
-from panic.analysis.questions.diagrams import HOMOLOGY, bars_under, features, kinds, tooltip
+from panic.analysis.questions.diagrams import HOMOLOGY, bars_under, distance_of, features, kinds, tooltip
 from panic.topology import diagram, entropy
 
 TITLE = "Persistence entropy"
@@ -177,7 +177,7 @@ def barcode(frame: pl.DataFrame, title: str = "Barcode", *, longest: int = LONGE
         alt.Chart(data(rows))
         .mark_bar(height={"band": 0.72} if len(rows) < 60 else {"band": 1.0})
         .encode(
-            x=alt.X("birth:Q", title="distance", scale=alt.Scale(domain=[0, end], nice=False)),
+            x=alt.X("birth:Q", title=distance_of(frame), scale=alt.Scale(domain=[0, end], nice=False)),
             x2="death:Q",
             y=alt.Y("place:O", axis=None),
             color=colour("feature", kinds(frame)),

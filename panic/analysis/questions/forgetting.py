@@ -13,9 +13,11 @@ import polars as pl
 
 from panic.analysis.chance import LEAST_PROMPTS, least_told, pairing
 from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import attractor
 from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.grouping import grouped_by
 from panic.analysis.whereabouts import continued
 from panic.store.codec import IMAGE_PROMPT
 
@@ -53,6 +55,8 @@ def with_lines(lengths: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (network,), group in lengths.group_by("network", maintain_order=True):
         initial, final = group["initial"].to_numpy(), group["final"].to_numpy()
+        if len(group) > 2 and group["initial"].n_unique() == 1:
+            raise AnalysisError(f"the prompts of {network} have all as many words: nothing to regress on")
         found = attractor(initial, final)
         p = p_least = float("nan")
         if len(group) >= LEAST_PROMPTS:
@@ -112,7 +116,8 @@ def chart(answer: pl.DataFrame) -> Any:
         .encode(x=x, y=y, color=shade, tooltip=tips),
     )
     caption = (
-        "One dot per prompt and network, mean over its runs. Dashed: the length is kept. Flat: forgotten."
+        f"One dot per prompt and {grouped_by(answer['network'])}, mean over its runs. Dashed: the length is "
+        "kept. Flat: forgotten."
     )
     return finish(alt.layer(*layers), "Length at the end and at the start", caption)
 

@@ -10,8 +10,9 @@ import altair as alt
 import polars as pl
 
 from panic.analysis.charts import data, finish, names_of
-from panic.analysis.data import ARROW, ExperimentData
+from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.grouping import ARROW, grouped_by
 from panic.analysis.whereabouts import at_end
 
 TITLE = "Where the pictures ended"
@@ -107,7 +108,7 @@ def chart(answer: Grid) -> Any:
         tooltip=[alt.Tooltip("column:N"), alt.Tooltip("row:N", title="prompt"), alt.Tooltip("text:N")],
     )
     width, height = (len(names) * (CELL + GAP) for names in (columns, rows))
-    return finish(chart, "Prompts and networks", width=width, height=height)
+    return finish(chart, f"Prompts and {grouped_by(columns, 2)}", width=width, height=height)
 
 
 def sentence(answer: Grid) -> str:

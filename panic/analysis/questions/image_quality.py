@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis.chance import LEAST_UNITS, holm, swapping
-from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
+from panic.analysis.charts import call_axis, call_tip, colour, data, finish, in_order, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import image_quality
@@ -29,7 +29,7 @@ CAVEAT = (
     "Sharpness: variance of the Laplacian of the luma (0 to 1), which noise raises as detail does. Contrast: "
     "standard deviation of the luma. Saturation: of HSV, mean over pixels. Size: bytes of the lossless WebP "
     "per pixel, which for small images is mostly the file's head. Images of other sizes are not comparable. "
-    "p: early and late images of what is independent are swapped, corrected for measures and networks "
+    "p: early and late images of what is independent are swapped, corrected for measures, networks and arms "
     "(Holm). Stuck runs go on by their cycle; failed runs are left out."
 )
 LEVEL = 0.05
@@ -201,16 +201,13 @@ def chart(answer: Qualities) -> dict[str, Any]:
 
 def _chart(values: pl.DataFrame, measure: str, title: str) -> Any:
     value = pl.col(measure)
-    bands = (
-        values.group_by("network", step="stretch")
-        .agg(
-            low=value.quantile(0.25, "linear"),
-            median=value.median(),
-            high=value.quantile(0.75, "linear"),
-            num_images=pl.len(),
-        )
-        .sort("network", "step")
+    bands = values.group_by("network", step="stretch", maintain_order=True).agg(
+        low=value.quantile(0.25, "linear"),
+        median=value.median(),
+        high=value.quantile(0.75, "linear"),
+        num_images=pl.len(),
     )
+    bands = in_order(bands, "network", "step")
     by = colour("network", names_of(bands, "network"))
     base = alt.Chart(data(bands)).encode(x=call_axis(), color=by)
     tips = [alt.Tooltip("network:N"), call_tip(), alt.Tooltip("median:Q", format=".4g"),

@@ -25,9 +25,9 @@ TITLE = "Does it come back to where it began?"
 CAVEAT = (
     "Where a run began is the cluster of its first output; runs whose first output is in no cluster are left "
     "out. Chance is what the same runs would give if they had begun where runs of other prompts did (whole "
-    "prompts are permuted, within a network). So a network that takes every run to one place is not called "
-    "coming back. p is of the last third of the outputs, corrected for the number of networks (Holm). A run "
-    "that never left its cluster has not come back. Stuck runs go on by their cycle."
+    "prompts are permuted, within a network and arm). So a network that takes every run to one place is not "
+    "called coming back. p is of the last third of the outputs, corrected for the number of networks and "
+    "arms (Holm). A run that never left its cluster has not come back. Stuck runs go on by their cycle."
 )
 LEVEL = 0.05
 MAX_PROMPTS = 60
@@ -90,7 +90,9 @@ def table(evidence: Evidence, view: View) -> Returns:
         curves.append(pl.DataFrame(rows, CURVE, orient="row"))
         scores.append((network, *score[:-2], *_left(runs), len(outside), *score[-2:]))
     if not scores:
-        raise AnalysisError(f"no network has {LEAST_PROMPTS} prompts whose runs begin in a cluster")
+        raise AnalysisError(
+            f"no {evidence.grouped_by} has {LEAST_PROMPTS} prompts whose runs begin in a cluster"
+        )
     frame = pl.DataFrame(scores, SCORES, orient="row")
     frame = frame.with_columns(p_adjusted=holm(frame["p_value"]))
     return Returns(curve=pl.concat(curves), scores=frame, modality=view.modality, absent=tuple(absent))

@@ -33,7 +33,7 @@ def _longest(evidence: Evidence, view: View) -> pl.DataFrame:
     return of_loops.select("run", value="longest")
 
 
-STATISTIC = Statistic(what="length of the longest H1 bar (distance)", of=_longest)
+STATISTIC = Statistic(what="length of the longest H1 bar (in the metric of the diagrams)", of=_longest)
 
 
 def table(evidence: Evidence, view: View) -> pl.DataFrame:
@@ -53,7 +53,7 @@ def against_walks(evidence: Evidence, view: View, **limits: int) -> pl.DataFrame
 
 def chart(band: pl.DataFrame) -> Any:
     """Longest loops beside where those of walks lie."""
-    return null_band(band, value_title="length of the longest H1 bar (distance)")
+    return null_band(band, value_title="length of the longest H1 bar (chordal distance)")
 
 
 def sentence(band: pl.DataFrame) -> str:

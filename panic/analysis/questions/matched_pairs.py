@@ -29,10 +29,10 @@ TITLE = "What one word does"
 CAVEAT = (
     "Prompts differ in one word if one is replaced, added or left out (capitals do not count); where prompts "
     "have groups, pairs are those of one group instead. Unrelated are all other pairs of prompts, however "
-    "alike they are. Runs of a pair have the same network, and the same fixed seed or fresh noise each, "
-    "where both prompts have such. p, of the last third of the outputs: which prompts are pairs is permuted, "
-    "corrected for the number of networks (Holm). Repeats differ in seed or noise alone. Stuck runs go on by "
-    "their cycle."
+    "alike they are. Runs of a pair have the same network and arm, and the same fixed seed or fresh noise "
+    "each, where both prompts have such. p, of the last third of the outputs: which prompts are pairs is "
+    "permuted, corrected for the number of networks and arms (Holm). Repeats differ in seed or noise alone. "
+    "Stuck runs go on by their cycle."
 )
 LEVEL = 0.05
 REPEATS, PAIRS, UNRELATED = "repeats of one prompt", "one word apart", "unrelated prompts"

@@ -7,7 +7,17 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import GREY, MAX_BESIDE, colour, data, finish, first_names, names_of, plain
+from panic.analysis.charts import (
+    GREY,
+    MAX_BESIDE,
+    colour,
+    counted,
+    data,
+    finish,
+    first_names,
+    names_of,
+    plain,
+)
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import dwell_times, mean_dwell
 from panic.analysis.evidence import Evidence, View, first_model
@@ -96,11 +106,11 @@ def sentence(answer: pl.DataFrame) -> str:
     parts = [
         f"{row['network']} in “{row['name']}”, {_outputs(row['mean'])} (95 % interval "
         f"{plain(row['low'])} to {plain(row['high'])}; {row['chance']:.2g} in random order; "
-        f"{row['num_exits']:,} exit{'s' if row['num_exits'] != 1 else ''}, {row['num_runs']:,} runs)"
+        f"{counted(row['num_exits'], 'exit')}, {counted(row['num_runs'], 'run')})"
         for row in most.group_by("network", maintain_order=True).first().head(4).iter_rows(named=True)
     ]
     num_more = answer["network"].n_unique() - len(parts)
-    more = f"; and {num_more} more networks" if num_more else ""
+    more = f"; and {num_more} more" if num_more else ""
     return f"Mean dwell in the cluster that is visited most: {'; '.join(parts)}{more}."
 
 

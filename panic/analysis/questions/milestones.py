@@ -15,6 +15,7 @@ from panic.analysis.charts import (
     GREY,
     MAX_BESIDE,
     colour,
+    counted,
     data,
     finish,
     first_names,
@@ -23,6 +24,7 @@ from panic.analysis.charts import (
 )
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.grouping import untold
 from panic.analysis.nulls import Band, null_band, shuffled
 from panic.analysis.questions.chain import LEAST_MOVES, TOO_FEW, others, renumbered, whole_matrix
 from panic.analysis.sampling import not_asked
@@ -100,7 +102,9 @@ def table(evidence: Evidence, view: View) -> CoreChains:
             num_all = states.frame.filter(pl.col("network") == network)["run"].n_unique()
             found.append(_model(network, known, runs, states, num_all - len(labels)))
     if not found:
-        raise AnalysisError(f"no network has {LEAST_MOVES} moves among 2 clusters or more under fresh noise")
+        raise AnalysisError(
+            f"no {evidence.grouped_by} has {LEAST_MOVES} moves among 2 clusters or more under fresh noise"
+        )
     chains, passages, committors = zip(*found, strict=True)
     return CoreChains(
         chains=list(chains),
@@ -243,7 +247,7 @@ def _ends(committors: pl.DataFrame) -> set[str]:
 def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
     """Mean outputs from core to core; columns source, target, outputs, num_moves; `names` in their order."""
     drawn = names[:MAX_DRAWN]
-    number = {name: str(place) for place, name in enumerate(drawn, start=1)}
+    number = {name: chr(ord("A") + place) for place, name in enumerate(drawn)}  # clusters have numbers
     rows = [f"{number[name]}: {name}" for name in drawn]
     shown = frame.filter(pl.col("source").is_in(drawn), pl.col("target").is_in(drawn)).with_columns(
         pl.when(pl.col("outputs").is_finite()).then("outputs"),
@@ -263,8 +267,9 @@ def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
         alt.Tooltip("outputs:Q", format=".3~g", title="outputs, mean"),
         alt.Tooltip("num_moves:Q", title="direct moves seen"),
     ]
-    known = shown.select(pl.col("outputs").log().mean()).item() or 0.0
-    is_dark = alt.expr.log(alt.datum.outputs) < known
+    logs = shown["outputs"].log().drop_nulls().to_numpy()
+    low, high = (logs.min(), logs.max()) if len(logs) else (0.0, 0.0)
+    is_dark = alt.expr.log(alt.datum.outputs) < float(low + 0.2 * (high - low))  # white is read on these
     layers = (
         base.mark_rect(cornerRadius=3).encode(
             color=alt.Color("outputs:Q", scale=scale, legend=None), tooltip=tips
@@ -287,7 +292,7 @@ def _committor_chart(between: pl.DataFrame) -> Any:
     """The chance to come to the one of two regions before the other, from those between."""
     between, others = first_names(between, "network", most=MAX_BESIDE)
     most = between.sort("share", descending=True).group_by("network", maintain_order=True).head(MAX_DRAWN)
-    networks = names_of(most, "network")
+    networks = names_of(between, "network")
     axis = alt.Axis(labelLimit=150, domain=False, ticks=False)
     base = alt.Chart(data(most)).encode(
         y=alt.Y("name:N", sort=names_of(most, "name"), title=None, axis=axis),
@@ -321,11 +326,7 @@ def _committor_chart(between: pl.DataFrame) -> Any:
 
 def sentence(answer: CoreChains) -> str:
     """Relaxation and mixing of every network, and the slowest passage between its two main regions."""
-    more = (
-        f" {len(answer.chains) - MAX_TOLD} more networks are not told."
-        if len(answer.chains) > MAX_TOLD
-        else ""
-    )
+    more = untold([chain.network for chain in answer.chains], MAX_TOLD)
     return (
         " ".join(_said(chain, answer.passages, answer.committors) for chain in answer.chains[:MAX_TOLD])
         + more
@@ -337,7 +338,7 @@ def _said(chain: CoreChain, passages: pl.DataFrame, committors: pl.DataFrame) ->
     left_out = f", {chain.num_left_out:,} with a fixed seed left out" if chain.num_left_out else ""
     basis = (
         f"{chain.network} ({chain.num_cores} regions with {chain.in_cores:.0%} of the outputs, "
-        f"{chain.num_moves:,} moves of {chain.num_runs:,} runs{left_out})"
+        f"{chain.num_moves:,} moves of {counted(chain.num_runs, 'run')}{left_out})"
     )
     ends = committors.filter(pl.col("network") == chain.network).row(0, named=True)
     way = passages.filter(

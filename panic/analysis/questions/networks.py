@@ -1,4 +1,4 @@
-"""Do networks drift differently? How far runs are from their start late on, network against network."""
+"""Do networks or arms drift differently? How far runs are from their start late on, beside each other."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import data, finish, first_names, names_of
+from panic.analysis.charts import GREY, data, finish, first_names, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.factors import trajectories
-from panic.analysis.questions.drift import drift
+from panic.analysis.grouping import grouped_by
+from panic.analysis.questions.drift import drift, unrelated
 from panic.analysis.statistics import (
     GroupTest,
     cliffs_delta,
@@ -23,10 +24,11 @@ from panic.analysis.statistics import (
     permutation_test,
 )
 
-TITLE = "Do networks drift differently?"
+TITLE = "Do networks or arms drift differently?"
 CAVEAT = (
     "One number per run: its mean distance from the start over the last third of its network's outputs. Runs "
-    "of a fixed seed that met are one trajectory: their mean counts once. Failed runs are left out. "
+    "of a fixed seed that met are one trajectory: their mean counts once. Failed runs are left out. Each arm "
+    "of a network is compared as a network of its own. "
     "Runs of one prompt are not independent: where prompts are under several networks, labels are shuffled "
     "within prompts; else prompts are compared by Kruskal-Wallis. A mixed model, with a random intercept per "
     "prompt, tells how much prompts differ."
@@ -41,6 +43,7 @@ views = first_model
 class Differences:
     """Late distances (network, prompt, run, distance), a test, effect sizes of pairs, and a mixed model.
 
+    `unrelated` is as `drift.unrelated` gives it: how far is far.
     `model` is as `statistics.mixed_model` gives it, None where prompts have too few runs for one.
     """
 
@@ -48,10 +51,11 @@ class Differences:
     test: GroupTest
     pairs: pl.DataFrame
     model: pl.DataFrame | None
+    unrelated: float | None
 
 
 def table(evidence: Evidence, view: View) -> Differences | None:
-    """Compare the networks; None where there is one only. AnalysisError where too few prompts are known."""
+    """Compare networks and arms; None where there is one. AnalysisError where too few prompts are known."""
     if evidence.data.runs["network"].n_unique() < 2:
         return None
     found = drift(evidence.data, *view)
@@ -71,8 +75,16 @@ def table(evidence: Evidence, view: View) -> Differences | None:
         .select("network", "prompt", "run", "distance")
     )
     if late["network"].n_unique() < 2:
-        raise AnalysisError("fewer than two networks have runs that did not fail")
-    return Differences(late=late, test=_test(late), pairs=_pairs(late), model=_model(late))
+        raise AnalysisError(
+            f"fewer than two {grouped_by(evidence.data.runs['network'], 2)} have runs that did not fail"
+        )
+    return Differences(
+        late=late,
+        test=_test(late),
+        pairs=_pairs(late),
+        model=_model(late),
+        unrelated=unrelated(evidence.data, *view),
+    )
 
 
 def _test(late: pl.DataFrame) -> GroupTest:
@@ -113,11 +125,17 @@ def chart(answer: Differences) -> Any:
     x = alt.X("distance:Q", title="cosine distance from the start, late", scale=alt.Scale(zero=False))
     tips = [alt.Tooltip("run:N"), alt.Tooltip("prompt:N"), alt.Tooltip("distance:Q", format=".3f")]
     base = alt.Chart(data(late))
-    layers = (
+    layers = [
         base.mark_point(filled=True, size=50, opacity=0.5).encode(x=x, y=y, tooltip=tips),
         base.mark_tick(thickness=3, size=20).encode(x="median(distance):Q", y=y),
-    )
-    caption = f"Dots are runs, ticks medians; the last third of the outputs.{others}"
+    ]
+    caption = f"Dots are {len(answer.late):,} runs, ticks medians; the last third of the outputs.{others}"
+    if answer.unrelated is not None:
+        far = alt.Chart(data(pl.DataFrame({"reference": [answer.unrelated]})))
+        layers.append(far.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.6).encode(x="reference:Q"))
+        caption += (
+            f" Dashed: the median distance of different starts from each other, {answer.unrelated:.2f}."
+        )
     return finish(alt.layer(*layers), "Late distance from the start", caption, height=34 * len(networks))
 
 
@@ -128,8 +146,9 @@ def sentence(answer: Differences) -> str:
     least = ""
     if test.p_least > LEVEL:
         least = f"; so few runs could not have given a p below {test.p_least:.2g}"
+    of = grouped_by(late["network"], 2)
     text = (
-        f"Late distances from the start {verdict} between networks: these explain {test.effect:.0%} of the "
+        f"Late distances from the start {verdict} between {of}: these explain {test.effect:.0%} of the "
         f"variance between {len(late):,} runs ({test.effect_name}; chance gives {test.baseline:.0%}, "
         f"p = {test.p_value:.2g}, shuffled {test.resampling.replace('units', 'prompts')}{least})."
     )

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import CALL, call_axis, colour, data, finish, names_of
+from panic.analysis.charts import CALL, call_axis, colour, counted, data, finish, in_order, names_of
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import first_visits
 from panic.analysis.evidence import Evidence, View, once
@@ -69,8 +69,8 @@ def _novelty(data: ExperimentData, modality: str) -> Novelty | None:
         .group_by("network", "stretch", maintain_order=True)
         .agg(share=1 - pl.col("is_back").mean(), num_runs=pl.col("run").n_unique().cast(pl.Int64))
         .with_columns(until=(first + (pl.col("stretch") + 1) * size - 1).clip(upper_bound=last))
-        .sort("network", "stretch")
     )
+    shares = in_order(shares, "network", "stretch")
     outputs = found.unique("output")
     return Novelty(
         shares=shares,
@@ -117,7 +117,7 @@ def _chart(answer: Novelty) -> Any:
         tooltip=[alt.Tooltip("network:N"), alt.Tooltip("share:Q", format=".1%"), alt.Tooltip("num_runs:Q")],
     )
     marks = encoded.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=50))
-    caption = f"Of {answer.num_runs:,} runs. 0 %: it only repeats what it has made before."
+    caption = f"Of {counted(answer.num_runs, 'run')}. 0 %: it only repeats what it has made before."
     return finish(marks, f"{answer.modality}s", caption)
 
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from panic.analysis.charts import beside_shuffles, between_calls, finish
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ARROW, ExperimentData, Vectors
+from panic.analysis.data import ExperimentData, Vectors
 from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.factors import (
     collapsed,
@@ -28,6 +28,7 @@ from panic.analysis.factors import (
     trajectories,
     with_factors,
 )
+from panic.analysis.grouping import ARROW
 from panic.analysis.probing import Array, ProbeScore, probe
 
 TITLE = "What is left of the start?"

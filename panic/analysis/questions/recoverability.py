@@ -18,6 +18,7 @@ from panic.analysis.charts import (
     call_axis,
     call_tip,
     colour,
+    counted,
     data,
     finish,
     names_of,
@@ -37,7 +38,7 @@ CAVEAT = (
     "the nearest of all; 0: the farthest; chance 0.5. Prompts that are alike share a rank. A prompt that "
     "cannot be retrieved may still be readable by a trained probe ('What is left of the start?'), since "
     "outputs need not stay near their prompt to tell of it. p: prompts are permuted as a whole; stretch by "
-    "stretch up to the first that fails, times the number of networks."
+    "stretch up to the first that fails, times the number of networks and arms."
 )
 LEVEL = 0.05
 MAX_PROMPTS = 100
@@ -96,7 +97,8 @@ def table(evidence: Evidence, view: View) -> Recoverability | None:
             )  # fmt: skip
     if not curves:
         raise AnalysisError(
-            f"no network has {LEAST_PROMPTS} prompts with {view.modality} vectors of {view.model}"
+            f"no {evidence.grouped_by} has {LEAST_PROMPTS} prompts with {view.modality} vectors of "
+            f"{view.model}"
         )
     return Recoverability(
         curve=pl.concat(curves),
@@ -218,7 +220,7 @@ def _until(network: str, rows: list[dict[str, Any]]) -> str:
     """Until when the prompt can be told: as long as no stretch before failed; and where it can after that."""
     can = [row["p_adjusted"] <= LEVEL for row in rows]
     told = rows[: can.index(False)] if False in can else rows
-    of = f"{network} ({rows[0]['num_prompts']:,} prompts, {rows[0]['num_runs']:,} runs):"
+    of = f"{network} ({rows[0]['num_prompts']:,} prompts, {counted(rows[0]['num_runs'], 'run')}):"
     if not told and least_told(rows[0]["p_least"]):
         return f"{of} too few prompts to show that it can be told {_at(rows[0])}"
     if len(told) == len(rows):

@@ -130,7 +130,8 @@ def sentence(answer: Recurrences) -> str:
             f"the median run that is {share:.0%} of its {noun}"
         )
     if answer.num_stuck:
-        parts.append(f"{answer.num_stuck:,} stuck runs repeat themselves for good")
+        repeat = "run repeats itself" if answer.num_stuck == 1 else "runs repeat themselves"
+        parts.append(f"{answer.num_stuck:,} stuck {repeat} for good")
     num_runs = answer.shares["run"].n_unique() + answer.num_stuck
     some = f" This is of {num_runs:,} of {answer.num_begun:,} runs." if num_runs < answer.num_begun else ""
     return f"{'. '.join(parts)}.{some}"

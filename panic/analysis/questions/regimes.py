@@ -16,6 +16,7 @@ from panic.analysis.charts import GREY, colour, data, finish, first_names, names
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics.regime import LEAST_OUTPUTS, MOVES_ON, ROAMS
 from panic.analysis.evidence import Evidence, Statistic, View, first_model
+from panic.analysis.grouping import grouped_by
 
 TITLE = "What a run does in the end"
 CAVEAT = (
@@ -205,7 +206,9 @@ def _share_chart(shares: pl.DataFrame) -> Any:
 def _dots(measured: pl.DataFrame) -> Any:
     """How far late outputs roam, and whether the run moves on; a dot per run."""
     rows = measured.with_columns(moves_on=pl.col("moves_on").clip(upper_bound=MOST_DRAWN))
-    x = alt.X("spread:Q", title="distance of two late outputs, of the scale", scale=alt.Scale(zero=True))
+    x = alt.X(
+        "spread:Q", title="cosine distance of two late outputs, of the scale", scale=alt.Scale(zero=True)
+    )
     y = alt.Y("moves_on:Q", title="between neighbouring quarters over within", scale=alt.Scale(zero=False))
     dots = (
         alt.Chart(data(rows.drop("prompt", "rests_on")))
@@ -243,7 +246,8 @@ def sentence(answer: Regimes) -> str:
         count = int(rows["num_runs"][0])
         parts.append(f"{network} ({count:,} run{'s' if count != 1 else ''}) {told}")
     more = answer.shares["network"].n_unique() - MAX_TOLD
-    text = f"By network, with 95 % intervals: {'; '.join(parts)}{f'; and {more} more' if more > 0 else ''}."
+    of = grouped_by(answer.shares["network"])
+    text = f"By {of}, with 95 % intervals: {'; '.join(parts)}{f'; and {more} more' if more > 0 else ''}."
     if answer.num_short:
         are = "run is" if answer.num_short == 1 else "runs are"
         text += f" {answer.num_short:,} {are} too short to tell ({LEAST_OUTPUTS} outputs are needed)."

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from panic.analysis import dynamics
 from panic.analysis.chance import first_told, holm, least_told
-from panic.analysis.charts import GREY, SQUARE, colour, data, finish, names_of, null_band
+from panic.analysis.charts import GREY, SQUARE, colour, counted, data, finish, names_of, null_band
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.dynamics.reversibility import NUM_DRAWS
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.grouping import untold
 from panic.analysis.questions.chain import LEAST_MOVES, others, renumbered
 from panic.analysis.sampling import not_asked
 
@@ -25,8 +26,8 @@ CAVEAT = (
     "cluster to another one count, and outliers between them are passed over, as are the clusters visited "
     "least, where there are fewer than 4 moves for each pair of clusters and direction. p: likelihood ratio "
     "beside draws of the reversible chain that fits best, from the same starts and as long, corrected for "
-    "the number of networks (Holm). With two clusters, or moves without a ring of three, nothing can be "
-    "told. Runs that still move away from where they began are no breach: a chain that obeys detailed "
+    "the number of networks and arms (Holm). With two clusters, or moves without a ring of three, nothing "
+    "can be told. Runs that still move away from where they began are no breach: a chain that obeys detailed "
     "balance does so, too."
 )
 MAX_CLUSTERS = 20  # where runs are most often
@@ -88,8 +89,8 @@ def table(evidence: Evidence, view: View) -> Reversals:
         pairs += _pairs(network, names, found.counts)
     if not tests:
         raise AnalysisError(
-            f"no network has {LEAST_MOVES} moves among 3 clusters or more, {LEAST_PER_PAIR} for each pair "
-            "and direction, in rings, under fresh noise"
+            f"no {evidence.grouped_by} has {LEAST_MOVES} moves among 3 clusters or more, {LEAST_PER_PAIR} "
+            "for each pair and direction, in rings, under fresh noise"
         )
     frame = pl.DataFrame(tests, TESTS, orient="row")
     return Reversals(
@@ -168,11 +169,10 @@ def _pair_chart(pairs: pl.DataFrame) -> Any:
 def sentence(answer: Reversals) -> str:
     """Whether the moves of each network have a direction, and how much of them goes round."""
     rows = first_told(answer.tests, MAX_TOLD).iter_rows(named=True)
-    more = len(answer.tests) - MAX_TOLD
     least = least_told(1 / (1 + NUM_DRAWS), len(answer.tests))
-    untold = f" {more} more networks are not told." if more > 0 else ""
+    more = untold(answer.tests["network"], MAX_TOLD)
     left_out = not_asked(answer.absent, "too few moves with fresh noise, or none round a ring of 3 clusters")
-    return " ".join(_said(row, least) for row in rows) + untold + left_out
+    return " ".join(_said(row, least) for row in rows) + more + left_out
 
 
 def _said(row: dict[str, Any], least: str) -> str:
@@ -189,6 +189,6 @@ def _said(row: dict[str, Any], least: str) -> str:
     )
     return (
         f"{row['network']} ({row['num_clusters']} clusters, {row['num_moves']:,} moves of "
-        f"{row['num_runs']:,} runs{left_out}) {verdict}: {row['net_share']:.0%} of its moves are matched by "
-        f"none back, under detailed balance {row['null_low']:.0%} to {row['null_high']:.0%}."
+        f"{counted(row['num_runs'], 'run')}{left_out}) {verdict}: {row['net_share']:.0%} of its moves are "
+        f"matched by none back, under detailed balance {row['null_low']:.0%} to {row['null_high']:.0%}."
     )

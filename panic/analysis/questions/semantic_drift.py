@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, both_ends
 from panic.analysis.chance import LEAST_UNITS, first_told, holm, least_told, swapping
-from panic.analysis.charts import STEPS, colour, data, finish, names_of
+from panic.analysis.charts import GREY, STEPS, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import decay, mean_cumulative_drift
 from panic.analysis.dynamics.semantic import LEAST_GENERATIONS
 from panic.analysis.evidence import Evidence, View, each_model
-from panic.analysis.questions.drift import have_direction, starts
+from panic.analysis.grouping import grouped_by
+from panic.analysis.questions.drift import have_direction, starts, unrelated
+from panic.analysis.sampling import scattered
 
 Array = NDArray[np.float64]
 
@@ -51,12 +53,14 @@ class SemanticDrift:
     """Scores (SCORES and p_adjusted) by network and direction, such as "text → image", from start to output.
 
     curves: network, direction, generation, similarity (mean over starts). means: by network, the mean over
-    its directions of cumulative, amplitude, rate and level, as the source has them.
+    its directions of cumulative, amplitude, rate and level, as the source has them. unrelated: median
+    likeness of different starts to each other, by the directions that lead to outputs of the starts' kind.
     """
 
     scores: pl.DataFrame
     curves: pl.DataFrame
     means: pl.DataFrame
+    unrelated: dict[str, float]
 
 
 def table(evidence: Evidence, view: View) -> SemanticDrift:
@@ -84,7 +88,13 @@ def table(evidence: Evidence, view: View) -> SemanticDrift:
         pl.col("cumulative", "amplitude", "rate", "level").mean(), num_directions=pl.len()
     )
     scores = scores.with_columns(p_adjusted=holm(scores["p_value"]))
-    return SemanticDrift(scores=scores, curves=pl.concat(curves), means=means)
+    far = {f"{kind} → {kind}": unrelated(evidence.data, view.model, kind) for kind in KINDS}
+    return SemanticDrift(
+        scores=scores,
+        curves=pl.concat(curves),
+        means=means,
+        unrelated={direction: 1 - apart for direction, apart in far.items() if apart is not None},
+    )
 
 
 def similarities(data: ExperimentData, model: str, start: str, kind: str) -> pl.DataFrame:
@@ -147,7 +157,7 @@ def _curve(network: str, direction: str, cells: Array) -> pl.DataFrame:
             "similarity": cells.mean(axis=0),
         }
     )
-    return frame[np.unique(np.linspace(0, len(frame) - 1, MAX_GENERATIONS).round().astype(int))]
+    return frame[scattered(len(frame), MAX_GENERATIONS)]
 
 
 def chart(answer: SemanticDrift) -> dict[str, Any]:
@@ -172,11 +182,16 @@ def _chart(answer: SemanticDrift, direction: str) -> Any:
         .encode(x=x, y=y, color=by, tooltip=tips)
     ]
     num_starts = max(answer.scores.filter(pl.col("direction") == direction)["num_starts"].to_list())
-    caption = f"Mean over starts (at most {num_starts:,} of a network)."
+    caption = f"Mean over starts (at most {num_starts:,} of one {grouped_by(curves['network'])})."
     if len(fitted):
         dashed = alt.Chart(data(fitted.select("network", "generation", "similarity")))
         layers.append(dashed.mark_line(strokeDash=[6, 4], strokeWidth=2.2).encode(x=x, y=y, color=by))
         caption += " Dashed: a exp(-b n) + c."
+    if direction in answer.unrelated:
+        like = answer.unrelated[direction]
+        rule = alt.Chart(data(pl.DataFrame({"reference": [like]}))).mark_rule(color=GREY, strokeDash=[2, 4])
+        layers.append(rule.encode(y="reference:Q"))
+        caption += f" Dotted: the median likeness of different starts to each other, {like:.2f}."
     return finish(alt.layer(*layers), direction, caption)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, colour, counted, data, finish, names_of
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Reference, assign, freeze
 from panic.analysis.data import ExperimentData, load
@@ -195,7 +195,7 @@ def sentence(answer: Shares) -> str:
     )
     parts = [
         f"{row['share']:.0%} of {'its own outputs' if row['experiment'] == own else row['experiment']} "
-        f"({row['num_runs']:,} runs)"
+        f"({counted(row['num_runs'], 'run')})"
         for row in inside.iter_rows(named=True)
     ]
     return (

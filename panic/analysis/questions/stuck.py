@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import at_call, colour, data, finish, names_of
+from panic.analysis.charts import WHOLE, at_call, colour, counted, data, finish, names_of
 from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.grouping import grouped_by
 from panic.store.records import RunRow
 
 TITLE = "When runs get stuck, and how"
@@ -48,7 +49,7 @@ def chart(runs: pl.DataFrame) -> Any:
     x = alt.X(
         "entry_step:Q",
         title="model call (step, from 0) of the entry",
-        axis=alt.Axis(tickMinStep=1),
+        axis=alt.Axis(tickMinStep=1, labelExpr=WHOLE),
         scale=alt.Scale(domain=[0, last], padding=10),
     )
     periods = [str(p) for p in stuck["period"].unique().sort()]
@@ -73,8 +74,9 @@ def chart(runs: pl.DataFrame) -> Any:
             ],
         )
     )
+    of = grouped_by(stuck["network"])
     caption = (
-        f"{len(stuck):,} of {len(runs):,} runs. Area: runs with this entry and period, a row per network; "
+        f"{len(stuck):,} of {len(runs):,} runs. Area: runs with this entry and period, a row per {of}; "
         "a fixed point of a network of L models has the period L."
     )
     return finish(chart, "Periods of stuck runs", caption, height=max(90, 46 * len(periods)))
@@ -105,11 +107,16 @@ def summary(runs: list[RunRow]) -> str:
         return "All runs draw fresh noise at every model call, so none can be stuck."
     stuck = [run for run in fixed if run.period is not None]
     if not stuck:
-        return f"None of the {len(fixed):,} runs with a fixed seed is stuck so far."
+        none = "The one run" if len(fixed) == 1 else f"None of the {len(fixed):,} runs"
+        return f"{none} with a fixed seed is {'not ' if len(fixed) == 1 else ''}stuck so far."
     entries = [run.entry_step for run in stuck if run.entry_step is not None]
     period, times = Counter(run.period for run in stuck).most_common(1)[0]
+    of = f"{len(stuck):,} of {counted(len(fixed), 'run')} with a fixed seed"
+    if len(stuck) == 1:
+        entered = f"It has entered its cycle at {at_call(entries[0])}"
+        return f"{of} repeats itself forever. {entered}; the period is {counted(period, 'model call')}."
+    half = median_low(entries)  # a step that a run entered at, and not the middle of two
     return (
-        f"{len(stuck):,} of {len(fixed):,} runs with a fixed seed repeat themselves forever. Half of them "
-        f"have entered their cycle by {at_call(median(entries))}; the most common period is {period} model "
-        f"calls ({times:,} run{'s' if times != 1 else ''})."
+        f"{of} repeat themselves forever. Half of them have entered their cycle by {at_call(half)}; the most "
+        f"common period is {period} model calls ({counted(times, 'run')})."
     )

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import colour, data, finish, first_names, seconds
+from panic.analysis.charts import colour, counted, data, finish, first_names, seconds
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, once
 from panic.arms import models_of
@@ -191,7 +191,8 @@ def calls_chart(frame: pl.DataFrame) -> Any:
         bars.mark_bar(cornerRadiusEnd=3, height={"band": 0.7}).encode(color=colour("stage", STAGES)),
         bars.mark_text(align="left", dx=6, fontSize=11).encode(text="label:N"),
     )
-    caption = "Durations of calls by model and stage; work that ran side by side counts fully for each."
+    calls = counted(int(frame["calls"].sum()), "call")
+    caption = f"Durations of {calls} by model and stage; work that ran side by side counts fully for each."
     return finish(chart, "Calls", caption + others, height=30 * max(len(frame), 1))
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, between_calls, call_axis, call_tip, data, finish
+from panic.analysis.charts import GREY, between_calls, call_axis, call_tip, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.grouping import grouped_by, untold
 
 TITLE = "How fast runs of one prompt part"
 CAVEAT = (
@@ -24,6 +25,8 @@ CAVEAT = (
 )
 
 MAX_CHARTS = 12  # networks
+LEAST_TICKS = 3
+DENSER = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(n / 10 for n in range(10, 100)))
 
 views = first_model
 
@@ -118,8 +121,9 @@ def sentence(answer: Twins) -> str:
         _said(str(network), pairs, answer.fits[str(network)])
         for (network,), pairs in answer.pairs.group_by("network", maintain_order=True)
     ]
-    more = f" {len(parts) - 4} more networks are not told." if len(parts) > 4 else ""
-    more += f" No more than {MAX_CHARTS} networks are drawn." if len(parts) > MAX_CHARTS else ""
+    names = names_of(answer.pairs, "network")
+    more = untold(names, 4)
+    more += f" No more than {MAX_CHARTS} {grouped_by(names, 2)} are drawn." if len(names) > MAX_CHARTS else ""
     some = f" {answer.num_failed:,} failed runs are left out." if answer.num_failed else ""
     return " ".join(parts[:4]) + more + some
 
@@ -184,13 +188,18 @@ def divergence(
 
 
 def _decades(values: pl.Series) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, with 2 and 5 between them if there are few."""
+    """Ticks of a logarithmic axis: powers of ten, with more and more between them while there are few."""
     if values.is_empty():
         return [1.0]
-    low, high = np.log10([float(values.min()), float(values.max())])  # type: ignore[arg-type]
-    powers = np.arange(np.floor(low), np.ceil(high) + 1)
-    between = (1, 2, 5) if len(powers) <= 3 else (1, 3) if len(powers) <= 5 else (1,)
-    return [float(f"{factor}e{int(power)}") for power in powers for factor in between]
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    inside: list[float] = []
+    for between in DENSER:
+        ticks = [float(f"{factor}e{power}") for power in powers for factor in between]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= LEAST_TICKS:
+            break
+    return inside or [low]
 
 
 def _fitted(mean: pl.DataFrame, fit: Any) -> pl.DataFrame:

@@ -14,11 +14,12 @@ from panic.analysis.alignment import aligned
 from panic.analysis.chance import first_told, holm
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of, null_band
 from panic.analysis.checks import AnalysisError, unit
-from panic.analysis.data import ARROW, ExperimentData, Vectors
+from panic.analysis.data import ExperimentData, Vectors
 from panic.analysis.dynamics import TwoPeriodicity, two_periodicity
 from panic.analysis.dynamics.alternation import excess_of_orders
 from panic.analysis.evidence import Evidence, Statistic, View, by_run, each_model
-from panic.analysis.sampling import evenly
+from panic.analysis.grouping import ARROW
+from panic.analysis.sampling import evenly, scattered
 
 TITLE = "Does it alternate?"
 CAVEAT = (
@@ -27,7 +28,7 @@ CAVEAT = (
     "alike. Outputs of one kind are compared, and networks in which several models make these in turn, which "
     "alternate by construction, are left out. Runs that coalesced count once; stuck ones go on by their "
     "cycle. p: the order of all outputs but the first is shuffled, corrected for the number of networks "
-    "(Holm)."
+    "and arms (Holm)."
 )
 LEVEL = 0.05
 LEAST_OUTPUTS = 6  # of a run: 120 orders of all but the first
@@ -148,7 +149,7 @@ def _along(network: str, runs: list[tuple[list[int], Vectors]]) -> pl.DataFrame:
     frame = pl.DataFrame(
         {"network": network, "step": runs[0][0][2:], "excess": excess, "num_runs": len(runs)}
     )
-    return frame[np.unique(np.linspace(0, len(frame) - 1, MAX_STEPS).round().astype(int))]
+    return frame[scattered(len(frame), MAX_STEPS)]
 
 
 def chart(answer: Alternations) -> dict[str, Any]:

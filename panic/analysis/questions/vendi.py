@@ -73,7 +73,9 @@ def table(evidence: Evidence, view: View) -> Diversity:
         runs += [(network, *of_run) for of_run in _by_run(some, evidence.data, view)]
         tests.append((network, *_early_and_late(some, evidence.data, view)))
     if not tests:
-        raise AnalysisError(f"no network has {LEAST_RUNS} runs with {view.modality} vectors of {view.model}")
+        raise AnalysisError(
+            f"no {evidence.grouped_by} has {LEAST_RUNS} runs with {view.modality} vectors of {view.model}"
+        )
     found = pl.DataFrame(tests, TESTS, orient="row")
     return Diversity(
         steps=pl.concat(steps),

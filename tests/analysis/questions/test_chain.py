@@ -113,7 +113,7 @@ def test_what_is_said_of_the_long_run_is_true_of_networks_that_are_not_drawn():
     answer = chain.Chains(chains=[], clusters=pl.DataFrame(rows, chain.LONG_RUN, orient="row"))
     said = str(chain.chart(answer)["as far as was seen"].to_dict()["title"])
     assert "1 more network is not drawn" in said.replace("', '", " ")
-    assert "Of no network drawn here can the long run be told" in said.replace("', '", " ")
+    assert "Of none drawn here can the long run be told" in said.replace("', '", " ")
 
 
 def test_parts_that_few_runs_end_in_are_told_together():

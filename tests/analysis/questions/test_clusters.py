@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis.questions import clusters
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.test_charts import rows_of
 
 
 def test_a_text_that_fills_most_steps_is_named_where_there_is_no_cluster(bench):
@@ -32,6 +34,49 @@ def test_what_is_scattered_around_one_text_is_no_cluster(bench):
     said = clusters.sentence(answer)
     assert "are one and the same: same. Beside it, clusters of the other" in said
     assert "in one cluster" not in said, "their number may be chance"
+
+
+def test_a_long_cycle_is_seen_in_the_timeline(bench):
+    """Every second of 300 texts was drawn, and a run that goes back and forth as one that stays."""
+    for repeat in range(clusters.MAX_RUNS + 1):
+        bench.walk("ab" * 150, seed=-1, repeat=repeat)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    answer = clusters.table(bench.evidence, TEXT)
+    made = clusters.chart(answer)
+    [rows] = rows_of(made)
+    one = rows.filter(pl.col("run") == rows["run"][0]).sort("step")
+    assert (one["step"][0], one["step"][-1], len(one)) == (1, 599, 100)
+    assert one["end"][:-1].equals(one["step"][1:], check_dtypes=False, check_names=False)
+    shown = one["cluster"].value_counts()["count"]
+    assert shown.min() > 30
+    said = " ".join(made.to_dict()["title"]["subtitle"])
+    assert "40 of 41 runs are drawn. 8,000 texts of these runs are left out, ever others in a cycle" in said
+
+
+def test_a_cell_reaches_to_the_next_output_of_its_run():
+    """Two networks: one tells at every model call, one at every second."""
+    frame = pl.DataFrame({"run": [1, 1, 1, 2, 2], "step": [0, 1, 2, 1, 3], "label": 0})
+    [rows] = rows_of(clusters.cluster_timeline(frame, names={0: "a circle"}))
+    assert rows.select("run", "step", "end").rows() == [(1, 0, 1), (1, 1, 2), (1, 2, 3), (2, 1, 3), (2, 3, 5)]
+    assert rows["cluster"].unique().to_list() == ["0: a circle"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "networks", "said"),
+    [
+        (["baseline", "shock"], 1, ", 1 by one arm only"),
+        (["baseline"], 2, ", 1 by one network only"),
+        (["baseline", "shock"], 2, ", 0 by one network and arm only"),
+    ],
+)
+def test_whose_clusters_are_is_told_of_what_runs_are_grouped_by(bench, arms, networks, said):
+    groups = [(arm, network) for arm in arms for network in (("draw", "tell"), ("tell",))[:networks]]
+    for number, (arm, network) in enumerate(groups):
+        letters = "abcdabcd" if number in (0, 3) else "abcabcab"
+        for repeat in range(6):
+            bench.add("start", list(letters), network=network, arm=arm, seed=-1, repeat=repeat, max_length=16)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abcd")})
+    assert said in clusters.sentence(clusters.table(bench.evidence, TEXT))
 
 
 def test_clusters_that_are_single_runs_are_told_and_have_no_agreement(bench):

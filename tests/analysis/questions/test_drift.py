@@ -8,7 +8,7 @@ import pytest
 from panic.analysis import load
 from panic.analysis.questions import drift
 from panic.store import Commit, NewEmbedding, contents, writing
-from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.conftest import TEXT, angle_vector, corner
 
 
 def test_drift_is_one_minus_the_cosine_at_the_steps_of_texts(bench):
@@ -99,6 +99,26 @@ def test_far_is_what_unrelated_prompts_are(bench):
     assert "Different starts are 1.50 apart in the median." in drift.sentence(answer)
     caption = drift.chart(answer)["from the prompt"].to_dict()["title"]["subtitle"]
     assert "different starts" in " ".join(caption)
+
+
+def test_every_chart_of_distances_says_how_far_unrelated_starts_are(bench):
+    """Starts at right angles are 1 apart; distances from one text to the next had nothing beside them."""
+    for number in (0, 1):
+        bench.add(f"start {number}", list("ab"), seed=-1, max_length=4)
+    bench.embed({"start 0": corner(0), "start 1": corner(1), "a": corner(2), "b": corner(3)})
+    charts = drift.chart(drift.table(bench.evidence, TEXT))
+    assert list(charts) == ["from the prompt", "from one text to the next"]
+    for chart in charts.values():
+        made = chart.to_dict()
+        assert "of different starts from each other, 1.00." in " ".join(made["title"]["subtitle"])
+        assert "rule" in [layer["mark"]["type"] for layer in made["layer"] if "mark" in layer]
+
+
+def test_of_long_runs_it_is_said_how_many_steps_are_drawn(bench):
+    bench.walk("ab" * 150, seed=-1)
+    bench.embed({"start": corner(0), "a": corner(1), "b": corner(2)})
+    for chart in drift.chart(drift.table(bench.evidence, TEXT)).values():
+        assert "200 of 300 steps are drawn." in " ".join(chart.to_dict()["title"]["subtitle"])
 
 
 def test_one_long_run_does_not_speak_for_all(bench):

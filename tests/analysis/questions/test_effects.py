@@ -8,8 +8,8 @@ import pytest
 
 from panic import run
 from panic.analysis import factors, load
-from panic.analysis.data import ARROW
 from panic.analysis.evidence import Evidence
+from panic.analysis.grouping import ARROW
 from panic.analysis.questions import ask, effects
 from panic.analysis.statistics import GroupTest
 from panic.models.synthetic import named_state
@@ -68,16 +68,16 @@ def test_labels_move_among_runs_that_are_alike_in_all_else():
         }
     ).with_columns(plain_network="network", **PLAIN)  # fmt: skip
     found = factors.with_factors(runs)
-    assert found.columns == ["run", "prompt", "network", "seed", "model 1", "model 2"]
-    assert found["model 1"].to_list() == list("aaaabbbb")
-    assert factors.exchangeable(found, "model 2") == [
+    assert found.columns == ["run", "prompt", "network", "seed", "model at place 1", "model at place 2"]
+    assert found["model at place 1"].to_list() == list("aaaabbbb")
+    assert factors.exchangeable(found, "model at place 2") == [
         f"{prompt}\n{seed}\n{model}"
         for prompt, seed, model in zip("pqpqpqpq", ["fresh"] * 4 + ["1"] * 4, "aaaabbbb", strict=True)
     ]
     assert factors.exchangeable(found.with_columns(seed=pl.lit("1")), "network") == list("pqpqpqpq")
     own = found.with_columns(prompt=pl.Series(list("ppqqrrss")), seed=pl.lit("1"))
     assert factors.exchangeable(own, "network") == list("ppqqrrss")  # nested: whole prompts move
-    one = own.with_columns(network=pl.lit("n")).drop("model 1", "model 2")
+    one = own.with_columns(network=pl.lit("n")).drop("model at place 1", "model at place 2")
     assert factors.exchangeable(one, "prompt") is None
 
 
@@ -143,8 +143,8 @@ def test_a_model_that_varies_with_another_place_only_is_confounded(bench):
         for network, k in networks.items() for prompt in range(4) for repeat in range(2)
     })  # fmt: skip
     answer = effects.table(bench.evidence, TEXT)
-    assert "model 1" not in answer.tests["factor"].to_list()
-    assert "the model 1 is confounded" in answer.absent["model 1, where runs end"]
+    assert "model at place 1" not in answer.tests["factor"].to_list()
+    assert "the model at place 1 is confounded" in answer.absent["model at place 1, where runs end"]
     assert "the network (" in effects.sentence(answer)
 
 

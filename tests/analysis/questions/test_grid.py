@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from panic.analysis import load
+from panic.analysis.questions import grid
 from panic.analysis.questions.grid import final_images
 from panic.store import contents
 
@@ -24,3 +25,13 @@ def test_a_cell_shows_a_run_that_ended_and_where_its_cycle_is_at_the_end(bench):
     assert cells.select("row", "run").rows() == [("one", 2)]
     steps = contents.invocations(bench.store, 2)
     assert cells["digest"][0] == steps[2].output  # step 10 is step 2 of the cycle, and 4 is the last stored
+
+
+def test_rows_that_are_alike_are_read_the_right_way_round(bench):
+    """It was "rows that look alike have forgotten the network, columns the prompt"."""
+    for network in (("draw", "tell"), ("tell", "draw")):
+        for prompt in ("one", "two"):
+            bench.add(prompt, ["a"], network=network, seed=-1, max_length=len(network))
+    said = grid.sentence(grid.table(bench.evidence))
+    assert "Where the pictures of one row are alike, the network made no difference to that prompt." in said
+    assert said.endswith("Where those of one column are alike, the prompt is forgotten there.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -11,16 +13,20 @@ from tests.analysis.conftest import TEXT, angle_vector
 PAIR = (("draw", "tell"), ("tell",))
 
 
-def fill(bench, far: dict[tuple[str, ...], float], *, repeats: int = 2) -> None:
-    """Six prompts under each network; runs end so many degrees from their prompt, more or less."""
+def fill(bench, far: dict[tuple[str, ...], float], *, repeats: int = 2, arms=("baseline",)) -> None:
+    """Six prompts under each network; runs end so many degrees from their prompt, more or less.
+
+    Those of the second arm end 20 degrees farther.
+    """
     rng = np.random.default_rng(0)
     vectors = {f"start {prompt}": angle_vector(0) for prompt in range(6)}
     for prompt in range(6):
         for network, degrees in far.items():
-            for repeat in range(repeats):
-                text = f"text {prompt} {network} {repeat}"
-                bench.add(f"start {prompt}", [text], network=network, seed=-1, repeat=repeat, max_length=2)
-                vectors[text] = angle_vector(degrees + prompt + rng.normal())
+            for repeat, (number, arm) in product(range(repeats), enumerate(arms)):
+                text = f"text {prompt} {network} {repeat} {arm}"
+                how = {"network": network, "seed": -1, "repeat": repeat, "max_length": 2, "arm": arm}
+                bench.add(f"start {prompt}", [text], **how)
+                vectors[text] = angle_vector(degrees + 20 * number + prompt + rng.normal())
     bench.embed(vectors)
 
 
@@ -38,6 +44,37 @@ def test_networks_that_drift_differently_are_told_apart_within_prompts(bench):
     assert said.startswith("Late distances from the start differ between networks")
     assert "24 runs" in said
     assert "draw → tell against tell: Cliff's delta -1.00" in said
+
+
+@pytest.mark.parametrize(
+    ("far", "what"), [({PAIR[0]: 30.0}, "arms"), ({PAIR[0]: 30.0, PAIR[1]: 60.0}, "networks and arms")]
+)
+def test_what_is_compared_is_named(bench, far, what):
+    """Two arms of one network were said to be networks that differ."""
+    fill(bench, far, arms=("baseline", "shock"))
+    answer = networks.table(bench.evidence, TEXT)
+    said = networks.sentence(answer)
+    assert said.startswith(f"Late distances from the start differ between {what}: these explain")
+    if what == "arms":
+        assert "draw → tell against draw → tell · shock: Cliff's delta -1.00" in said
+
+
+def test_how_far_is_far_stands_beside_the_distances(bench):
+    """Three starts at right angles, the first and the last opposite: 1, 1 and 2 apart."""
+    vectors = {}
+    for number in range(3):
+        for network in PAIR:
+            text = f"text {number} {network}"
+            bench.add(f"start {number}", [text], network=network, seed=-1, max_length=2)
+            vectors |= {f"start {number}": angle_vector(90 * number), text: angle_vector(90 * number + 10)}
+    bench.embed(vectors)
+    answer = networks.table(bench.evidence, TEXT)
+    assert answer.unrelated == pytest.approx(1)
+    made = networks.chart(answer).to_dict()
+    assert "the median distance of different starts from each other, 1.00." in " ".join(
+        made["title"]["subtitle"]
+    )
+    assert [layer["mark"]["type"] for layer in made["layer"]] == ["point", "tick", "rule"]
 
 
 def test_networks_that_drift_alike_are_not(bench):

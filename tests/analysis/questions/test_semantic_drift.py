@@ -43,6 +43,21 @@ def test_a_known_decay_is_found_and_falls(bench):
     assert list(semantic_drift.chart(answer)) == ["text → text"]
 
 
+def test_how_alike_unrelated_starts_are_stands_beside_it(bench):
+    """Three starts at 0, 60 and 120 degrees: 0.5, 0.5 and -0.5. How little that is was not said."""
+    vectors = {}
+    for number in range(3):
+        bench.add(f"start {number}", [f"{number} {step}" for step in range(4)], seed=-1, max_length=8)
+        vectors |= {f"{number} {step}": angle_vector(60 * number + 10) for step in range(4)}
+        vectors[f"start {number}"] = angle_vector(60 * number)
+    bench.embed(vectors)
+    answer = semantic_drift.table(bench.evidence, TEXT)
+    assert answer.unrelated == {"text → text": pytest.approx(0.5)}
+    made = semantic_drift.chart(answer)["text → text"].to_dict()
+    assert "different starts to each other, 0.50." in " ".join(made["title"]["subtitle"])
+    assert made["layer"][-1]["mark"]["type"] == "rule"
+
+
 def test_what_stays_does_not_fall(bench):
     rng = np.random.default_rng(0)
     vectors = {}

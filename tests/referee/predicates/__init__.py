@@ -1,14 +1,17 @@
 """Whether what a question's sentence claims is true of a design: one predicate per question.
 
 A predicate reads the sentence as a reader does, and takes from the answer what a chart shows. It yields
-nothing where the design does not say what is true. To add one, write it and put it into PREDICATES.
+nothing where the design does not say what is true. To add one, write it and put it into PREDICATES. A package
+that adds a question brings its predicate by an entry point of the question's name in the group GROUP.
 """
 
 from __future__ import annotations
 
+from panic.analysis.plugins import added
 from tests.referee.predicates import chance, factors, field, figures, motion, regions
 from tests.referee.rulings import Predicate
 
+GROUP = "panic.predicates"
 PREDICATES: dict[str, Predicate] = {
     "time": figures.time,
     "summary": figures.summary,
@@ -49,3 +52,8 @@ PREDICATES: dict[str, Predicate] = {
     "shares": regions.shares,
 }
 """Predicates by the names of the questions' modules; "summary" is what a report says of its stuck runs."""
+
+
+def predicates() -> dict[str, Predicate]:
+    """PREDICATES, then those that other packages bring. UsageError for one that cannot be loaded."""
+    return {**PREDICATES, **{name: one for name, one in added(GROUP) if name not in PREDICATES}}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.referee.rulings import LEVEL, Case, Ruling
 
 Rulings = Iterator[Ruling]
-NAMED = re.compile(r"the (prompt|network|seed|model \d)(?:, in another way[^(]*)? \(")
+NAMED = re.compile(r"the (prompt|network|seed|model at place \d)(?:, in another way[^(]*)? \(")
 P = re.compile(r"p = ([\d.e-]+\d)")
 
 

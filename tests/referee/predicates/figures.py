@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from statistics import median_low
 
 import numpy as np
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
-from panic.analysis.data import network_name
+from panic.analysis.grouping import network_name
 from panic.analysis.sampling import MAX_RUNS
 from panic.arms import BASELINE
 from tests.referee.rulings import Case, Ruling
@@ -52,7 +53,7 @@ def summary(case: Case) -> Rulings:
     yield _is("so many runs are stuck", _numbers(case.sentence)[:2], [len(entries), len(fixed)])
     half = re.search(r"(?:from|by|at) (?:step|model call) ([\d.]+\d|\d+)", case.sentence)
     if half:
-        yield _is("half of them from this step on", float(half[1]), float(np.median(entries)))
+        yield _is("half of them from this step on", float(half[1]), median_low(entries))
 
 
 def stuck(case: Case) -> Rulings:

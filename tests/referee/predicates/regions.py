@@ -185,7 +185,7 @@ def reversal(case: Case) -> Rulings:
         return
     flows = np.full((len(matrix), 1), 1 / len(matrix)) * matrix  # all designs are uniform in the long run
     yield Ruling(
-        claim="moves in one direction more than detailed balance allows (networks)",
+        claim="moves have a direction (networks)",
         said=case.sentence.count("moves in one direction more"),
         of=len(case.answer.tests),
         is_true=not np.allclose(flows, flows.T),

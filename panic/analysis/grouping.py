@@ -1,0 +1,44 @@
+"""What runs are grouped by, in words: their network, and their arm if anything steps in.
+
+course_name(run)                                     # "draw → tell · shock"
+grouped_by(["draw → tell", "draw → tell · shock"])   # "arm": what these tell apart
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from panic.arms import BASELINE
+from panic.store.records import RunRow
+
+ARROW = " → "
+IN_ARM = " · "
+
+
+def network_name(network: tuple[str, ...] | list[str]) -> str:
+    """A network as people read it."""
+    return ARROW.join(network)
+
+
+def course_name(run: RunRow) -> str:
+    """What runs are grouped by: their network, and their arm if anything steps in."""
+    return network_name(run.network) + (f"{IN_ARM}{run.arm}" if run.arm != BASELINE else "")
+
+
+def grouped_by(names: Iterable[str], number: int = 1) -> str:
+    """What names of `course_name` tell apart: "network", "arm" or "network and arm"; or in the plural."""
+    parts = [name.partition(IN_ARM)[::2] for name in names]
+    networks, arms = {network for network, _ in parts}, {arm for _, arm in parts}
+    ending = "" if number == 1 else "s"
+    if len(arms) < 2:
+        return f"network{ending}"
+    return f"arm{ending}" if len(networks) == 1 else f"network{ending} and arm{ending}"
+
+
+def untold(names: Iterable[str], told: int) -> str:
+    """How many of these names a sentence does not speak of, after the first so many; "" of none."""
+    found = list(dict.fromkeys(names))
+    num_more = len(found) - told
+    if num_more <= 0:
+        return ""
+    return f" {num_more:,} more {grouped_by(found, num_more)} {'is' if num_more == 1 else 'are'} not told."

@@ -1,0 +1,47 @@
+"""What runs are grouped by, in words."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from panic.analysis.grouping import grouped_by, untold
+from panic.analysis.questions import ask, questions
+from tests.referee.designs import DESIGNS
+from tests.referee.worlds import evidence_of
+
+
+@pytest.mark.parametrize(
+    ("names", "one", "several"),
+    [
+        (["a → b"], "network", "networks"),
+        (["a → b", "a → c"], "network", "networks"),
+        (["a → b", "a → b · shock"], "arm", "arms"),
+        (["a → b · shock", "a → c · shock"], "network", "networks"),
+        (["a → b", "a → c · shock"], "network and arm", "networks and arms"),
+    ],
+)
+def test_names_tell_networks_or_arms_apart(names, one, several):
+    assert (grouped_by(names), grouped_by(names, 2)) == (one, several)
+
+
+def test_what_is_not_told_is_counted():
+    names = ["a", "b", "a", "c"]
+    assert untold(names, 3) == ""
+    assert untold(names, 2) == " 1 more network is not told."
+    assert untold([*names, "a · shock"], 2) == " 2 more networks and arms are not told."
+
+
+@pytest.mark.slow
+def test_of_one_network_in_two_arms_no_figure_speaks_of_networks():
+    """Late distances of two arms were compared "between networks"."""
+    world = DESIGNS["a shock that decides"].make(np.random.default_rng(0))
+    with evidence_of(world) as evidence:
+        figures = [figure for question in questions() for figure in ask(question, evidence)]
+    assert len([figure for figure in figures if figure.specs]) > 15
+    for figure in figures:
+        captions = [spec.get("description", "") for spec in figure.specs]
+        for said in (figure.sentence, figure.missing, *captions):
+            assert not re.search(r"\bnetworks\b", said), f"{figure.title}: {said}"
