@@ -1,5 +1,7 @@
 """Where the results of an experiment come from, as facts that people read: code, machine, versions, models.
 
+A training tells so of its last session.
+
 with Store("panic-store") as store:
     facts(reading.sessions(store, 1))
 """
@@ -7,16 +9,24 @@ with Store("panic-store") as store:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from panic.store.records import SessionRow
+from typing import Any, Protocol
 
 PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
 SHORT = 12
 """Characters of a commit or digest that are shown."""
 
 
-def facts(sessions: Sequence[SessionRow]) -> dict[str, str]:
+class Told(Protocol):
+    """A session, or a training as of its last one."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
+def facts(sessions: Sequence[Told]) -> dict[str, str]:
     """Return what the last session that said so tells of itself, and the hosts and energy of all, by name."""
     known = last_provenance(sessions)
     hardware, packages = mapping(known.get("hardware")), mapping(known.get("packages"))
@@ -61,12 +71,12 @@ def positive(said: Any) -> float:
     return found if 0 < found < float("inf") else 0.0
 
 
-def last_provenance(sessions: Sequence[SessionRow]) -> Mapping[str, Any]:
+def last_provenance(sessions: Sequence[Told]) -> Mapping[str, Any]:
     """Return the provenance of the last session that has any."""
     return next((one.provenance for one in reversed(sessions) if one.provenance), {})
 
 
-def models(sessions: Sequence[SessionRow]) -> dict[str, Mapping[str, Any]]:
+def models(sessions: Sequence[Told]) -> dict[str, Mapping[str, Any]]:
     """Return where the models of an experiment come from, by name, as the last session says that had each."""
     found: dict[str, Mapping[str, Any]] = {}
     for session in sessions:
@@ -86,7 +96,7 @@ def _checkout(said: Any) -> str:
     return f"{where}{str(git['commit'])[:SHORT]}{changed}"
 
 
-def _hosts(sessions: Sequence[SessionRow]) -> list[str]:
+def _hosts(sessions: Sequence[Told]) -> list[str]:
     """The hosts of all sessions and of those that were asked over HTTP, each once."""
     found: dict[str, None] = {}
     for session in sessions:
@@ -95,7 +105,7 @@ def _hosts(sessions: Sequence[SessionRow]) -> list[str]:
     return list(found)
 
 
-def _energy(sessions: Sequence[SessionRow]) -> str:
+def _energy(sessions: Sequence[Told]) -> str:
     """What whole GPUs have used in all sessions that could tell."""
     used = [
         positive(joules)

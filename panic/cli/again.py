@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import DryRunOption, ExperimentArgument, Shared, command, tell_options
+from panic.cli.common import DryRunOption, EitherArgument, Shared, command, tell_options
 from panic.cli.finding import RunsWhereOption, runs_where
-from panic.cli.one_training import checked_remarks, made_from, named_training, perform_again
+from panic.cli.one_training import (
+    checked_remarks,
+    extend_training,
+    made_from,
+    perform_again,
+    rerun_training,
+)
 from panic.cli.plan import print_plan
 from panic.cli.render import console
 from panic.cli.run import (
@@ -44,7 +50,7 @@ OverridesOption = Annotated[
 @command
 def again(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiment: EitherArgument = "latest",
     overrides: OverridesOption = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What it is called; by default the next free NAME-2.")
@@ -66,6 +72,7 @@ def again(
     from panic.cli.logs import silence_libraries
     from panic.engine.plan import check_config
     from panic.store import reading
+    from panic.store.trainings import named_training
 
     silence_libraries()
     if not dry_run:
@@ -122,7 +129,7 @@ def _free_name(store: Store, name: str) -> str:
 @command
 def extend(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiment: EitherArgument = "latest",
     max_length: Annotated[
         int | None, typer.Option("--max-length", min=1, metavar="STEPS", help="How long its runs get.")
     ] = None,
@@ -137,22 +144,43 @@ def extend(
         list[str] | None,
         typer.Option("--network", metavar="A,B", help="Another network of known models; may be repeated."),
     ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, metavar="N", help="Of a training: how many in all.")
+    ] = None,
     dry_run: DryRunOption = False,
     fail_fast: FailFastOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Make an experiment larger: longer runs, more prompts, repeats or networks. What is there is kept."""
+    """Make an experiment larger (longer runs, more prompts, repeats, networks), or a training longer.
+
+    What is there is kept. A training goes on in its folder up to --steps; the decay of its learning rate ends
+    there, too.
+    """
     from panic.cli.logs import silence_libraries
     from panic.engine.plan import check_config
     from panic.store import reading
+    from panic.store.trainings import named_training
 
     silence_libraries()
-    if not (max_length or prompts or repeats or networks):
+    of_experiments = {"--max-length": max_length, "--prompts": prompts, "--repeats": repeats}
+    of_experiments["--network"] = networks
+    if not (any(of_experiments.values()) or steps):
         raise UsageError(
-            "Nothing was said of what gets larger.", hint="--max-length, --prompts, --repeats or --network."
+            "Nothing was said of what gets larger.",
+            hint="--max-length, --prompts, --repeats or --network; of a training --steps.",
         )
     if not dry_run:
         bring_up_to_date(shared.store_path())
+    with shared.open_store() as store:
+        training = named_training(store, experiment)
+    if training is not None:
+        tell_options(of_experiments | {"--fail-fast": fail_fast}, "for a training")
+        return extend_training(shared, training, steps, trust=trust, dry_run=dry_run)
+    if steps:
+        raise UsageError(
+            f"{experiment} is no training, which --steps makes longer.",
+            hint="--max-length makes the runs of an experiment longer.",
+        )
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         rows = reading.runs(store, row.id)
@@ -209,8 +237,8 @@ def _extended(
 @command
 def rerun(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
-    failed: Annotated[bool, typer.Option("--failed", help="The runs that have failed.")] = False,
+    experiment: EitherArgument = "latest",
+    failed: Annotated[bool, typer.Option("--failed", help="The runs, or the training, that failed.")] = False,
     where: RunsWhereOption = None,
     overrides: Annotated[
         list[str] | None,
@@ -224,21 +252,28 @@ def rerun(
     fail_fast: FailFastOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Compute the failed runs of an experiment again.
+    """Compute the failed runs of an experiment again, or go on with a training that has failed.
 
     They go on from where they failed, and no other run does. How they failed before is kept, and told by
     `panic show --run`. With --set models.NAME.KEY=VALUE each of them stays as it is and a branch of it, an
-    arm, goes on from the failed step with a changed model: no model is exchanged within a run.
+    arm, goes on from the failed step with a changed model: no model is exchanged within a run. A training
+    goes on from its last checkpoint, with --set for what is no part of its recipe.
     """
     from panic.cli.logs import silence_libraries
     from panic.engine.plan import CheckedConfig, check_config, stored_runs
     from panic.store import reading
+    from panic.store.trainings import named_training
 
     silence_libraries()
     if not failed:
         raise UsageError("--failed says which runs: those that have failed.")
     if not dry_run:
         bring_up_to_date(shared.store_path())
+    with shared.open_store() as store:
+        training = named_training(store, experiment)
+    if training is not None:
+        tell_options({"--where": where is not None, "--fail-fast": fail_fast}, "for a training")
+        return rerun_training(shared, training, overrides or [], trust=trust, dry_run=dry_run)
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         rows = [run for run in runs_where(store, row, where) if run.failure is not None]

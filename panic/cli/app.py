@@ -22,7 +22,8 @@ from panic.cli.completion import Shell, scripts
 
 EXPLAIN = (
     "Feedback loops of generative models: perform experiments, see where they stand, look at the results.\n\n"
-    "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder (or name) given by "
+    "EXPERIMENT is a name, the beginning of an id, or latest; TRAINING a name, the folder of its model, "
+    "or the beginning of an id. The store is the folder (or name) given by "
     "--store, else by PANIC_STORE, else by the config, else by panic.toml, else ./panic-store."
 )
 COMMANDS = {
@@ -43,8 +44,14 @@ COMMANDS = {
         "again:again",
         "Perform a new experiment, or training, made from the stored config of another.",
     ),
-    "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
-    "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
+    "extend": (
+        "again:extend",
+        "Make an experiment larger (longer runs, more prompts, repeats, networks), or a training longer.",
+    ),
+    "rerun": (
+        "again:rerun",
+        "Compute the failed runs of an experiment again, or go on with a training that has failed.",
+    ),
     "optimize": (
         "optimize:optimize",
         "Look for parameters of a config for which a metric is largest or least.",
@@ -53,7 +60,7 @@ COMMANDS = {
         "stop:stop",
         "Ask the process that performs an experiment, or a training, to stop; it can go on later.",
     ),
-    "end": ("stop:end", "Declare an experiment complete at its present length."),
+    "end": ("stop:end", "Declare an experiment, or a training, complete at its present length."),
     "embed": (
         "more:embed",
         "Embed the outputs of an experiment, or files, under more models; no generative model is loaded.",
@@ -70,7 +77,10 @@ COMMANDS = {
         "returns:returns",
         "List the outputs that came up in several runs or came back within one, and where runs meet.",
     ),
-    "status": ("status:status", "Show where an experiment stands; works while it runs elsewhere."),
+    "status": (
+        "status:status",
+        "Show where an experiment, or a training, stands; works while it runs elsewhere.",
+    ),
     "list": (
         "experiments:list_",
         "List the experiments of the store, or its runs or outputs, with a filter, an order and columns.",
@@ -89,7 +99,7 @@ COMMANDS = {
     ),
     "requirements": (
         "origin:requirements",
-        "Print what to install to repeat an experiment: the versions that its last session had.",
+        "Print what to install to repeat an experiment, or a training: the versions of its last session.",
     ),
     "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
     "untag": ("mark:untag", "Take tags away."),

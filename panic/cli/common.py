@@ -189,26 +189,44 @@ def complete_kind(incomplete: str) -> list[str]:
 
 
 def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
-    """The names of experiments, for the shell."""
-    from panic.store import Store, reading
+    """The names of experiments, for the shell; ids where no name begins so."""
+    return _completed(context, incomplete, trainings=False)
 
-    shared = context.obj or Shared()
+
+def _completed(context: typer.Context, incomplete: str, *, trainings: bool) -> list[str]:
+    from panic.store import Store, reading
+    from panic.store.trainings import training_names
+
+    shared, named = context.obj or Shared(), []
     try:
         with Store(Shared(store=context.params.get("store") or shared.store).store_path()) as opened:
-            names = [row.name for row in reading.experiments(opened)]
+            named = training_names(opened) if trainings else []
+            named += [(row.name, row.uid) for row in reading.experiments(opened)]
     except PanicError:
-        names = []
-    return [
-        name
-        for name in ["latest", *dict.fromkeys(reversed(names))]
-        if name.startswith(incomplete) and name.isprintable()
-    ]
+        pass
+    names = ["latest", *dict.fromkeys(name for name, _ in reversed(named))]
+    begun = [name for name in names if name.startswith(incomplete) and name.isprintable()]
+    return begun or [uid for _, uid in named if uid.startswith(incomplete)]
+
+
+def complete_either(context: typer.Context, incomplete: str) -> list[str]:
+    """The names of experiments and trainings, for the shell; ids where no name begins so."""
+    return _completed(context, incomplete, trainings=True)
 
 
 ExperimentArgument = Annotated[
     str,
     typer.Argument(
         metavar="EXPERIMENT", help="Name, beginning of an id, or latest.", autocompletion=complete_experiment
+    ),
+]
+
+EitherArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT|TRAINING",
+        help="Name, beginning of an id, or latest experiment; also the folder of a training.",
+        autocompletion=complete_either,
     ),
 ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_experiment
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_either
 from panic.cli.finding import (
     WhereOption,
     experiment_of,
@@ -45,7 +45,7 @@ def compare(
         typer.Argument(
             metavar="EXPERIMENT EXPERIMENT...",
             help="Two or more; each other one is compared with the first.",
-            autocompletion=complete_experiment,
+            autocompletion=complete_either,
             show_default=False,
         ),
     ] = None,

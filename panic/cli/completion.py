@@ -13,6 +13,7 @@ NUSHELL_TYPES = {
     **dict.fromkeys(("CONFIG", "DIR", "FILE", "PATH"), "path"),
     **dict.fromkeys(("N", "PIXELS", "RUN", "STEP"), "int"),
     "EXPERIMENT": 'string@"nu-complete panic experiments"',
+    **dict.fromkeys(("EXPERIMENT|TRAINING", "TARGET"), 'string@"nu-complete panic targets"'),
     "SECONDS": "number",
 }
 
@@ -43,6 +44,10 @@ def nushell_script(trees: dict[str, Any]) -> Iterator[str]:
     yield 'def "nu-complete panic experiments" [] {'
     yield "  try { ^panic list --columns name --json | from json | get name"
     yield '    | append "latest" } catch { ["latest"] }'
+    yield "}"
+    yield 'def "nu-complete panic targets" [] {'
+    yield "  try { ^panic trainings --columns name --json | from json | get name"
+    yield "    | append (nu-complete panic experiments) } catch { nu-complete panic experiments }"
     yield "}"
     for program, tree in trees.items():
         yield from _extern(program, tree)

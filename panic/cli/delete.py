@@ -17,7 +17,7 @@ from panic.cli.common import (
     ProjectOption,
     Shared,
     command,
-    complete_experiment,
+    complete_either,
     say,
     tell_options,
 )
@@ -28,7 +28,6 @@ from panic.cli.finding import (
     runs_where,
     trainings_where,
 )
-from panic.cli.one_training import named_training
 from panic.cli.render import console, moment, print_json, print_table
 from panic.errors import NotFound, StoreError, UsageError
 
@@ -49,9 +48,9 @@ def delete(
     experiment: Annotated[
         str | None,
         typer.Argument(
-            metavar="EXPERIMENT",
-            help="Name, beginning of an id, or latest; or a training. None where --where finds several.",
-            autocompletion=complete_experiment,
+            metavar="EXPERIMENT|TRAINING",
+            help="Name, beginning of an id, or latest experiment. None where --where finds several.",
+            autocompletion=complete_either,
             show_default=False,
         ),
     ] = None,
@@ -121,7 +120,7 @@ def _trainings(
 
     Raises NotFound for what is no training, UsageError where nothing says which.
     """
-    from panic.store.trainings import find_training
+    from panic.store.trainings import find_training, named_training
 
     if of == "experiment" or (of is None and (name is None or where is not None or project is not None)):
         return None

@@ -14,7 +14,7 @@ import typer
 from panic.arms import BASELINE
 from panic.cli import render
 from panic.cli.common import (
-    ExperimentArgument,
+    EitherArgument,
     JsonOption,
     ProjectOption,
     Shared,
@@ -127,7 +127,7 @@ def _mark_columns(store: Store) -> list[str]:
 @command
 def show(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiment: EitherArgument = "latest",
     config: Annotated[bool, typer.Option("--config", help="Print a config that reruns it.")] = False,
     run: RunOption = None,
     where: RunsWhereOption = None,
@@ -154,15 +154,15 @@ def show(
             row = experiment_of(store, experiment, project)
         except NotFound:
             from panic.cli.trainings import show_training
+            from panic.store.trainings import find_training
 
-            if project is not None or not show_training(store, experiment, as_json=as_json):
+            training = find_training(store, experiment) if project is None else None
+            if training is None:
                 raise
-            if config or run is not None:
-                raise UsageError(
-                    f"{experiment} is a training, which has no runs and no config of a run."
-                ) from None
-            given = {"--where": where, "--from": first, "--all": everything}
-            return tell_options(given, "for a training")
+            if run is not None:
+                raise UsageError(f"{experiment} is a training, which has no runs.") from None
+            tell_options({"--where": where, "--from": first, "--all": everything}, "for a training")
+            return show_training(store, training, as_json=as_json, is_config=config)
         if config:
             _show_config(store, row, as_json)
         elif run is not None:
@@ -356,17 +356,18 @@ def _asked_last(store: Store, row: ExperimentRow) -> dict[str, Any] | None:
 
 def _lineage(store: Store, row: ExperimentRow) -> list[str]:
     """Where prompts came from that are no texts of a config, as the sessions have kept it, each once."""
+    from panic.analysis.origin import listed, mapping
     from panic.store import reading
 
     found: dict[str, None] = {}
     for session in reading.sessions(store, row.id):
-        entries = session.provenance.get("prompts")
-        for entry in entries if isinstance(entries, list) else []:
-            wanted = entry.get("from") if isinstance(entry, dict) else None
-            if isinstance(wanted, dict) and isinstance(entry.get("prompts"), list):
-                said = ", ".join(f"{key} {value}" for key, value in wanted.items())
-                uid = f" ({str(entry['uid'])[:12]})" if "uid" in entry else ""
-                found[f"{len(entry['prompts']):,} prompts of {said}{uid}"] = None
+        for entry in map(mapping, listed(session.provenance.get("prompts"))):
+            given = entry.get("prompts")
+            number = len(given) if isinstance(given, list) else entry.get("num_prompts")
+            if isinstance(number, int):
+                ids = {key: str(entry[key])[:12] for key in ("uid", "sha256", "md5") if key in entry}
+                said = [f"{key} {value}" for key, value in {**mapping(entry.get("from")), **ids}.items()]
+                found[f"{number:,} prompts of {', '.join(said)}"] = None
     return list(found)
 
 
@@ -433,7 +434,7 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
     ]
     columns = ["began", "ended", "pid", "host", *(["devices"] if on_several else []), "command"]
     print_table(columns, sessions, "Sessions")
-    print_origin(store, row)
+    print_origin(reading.sessions(store, row.id))
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
     rows = [

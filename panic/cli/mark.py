@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from panic.cli.common import Shared, command, complete_experiment
+from panic.cli.common import Shared, command, complete_either
 from panic.cli.finding import RunOption, RunsWhereOption, find, find_run, known_fields, runs_where
 from panic.cli.render import console, moment
 from panic.errors import NotFound, UsageError
@@ -51,7 +51,7 @@ TargetArgument = Annotated[
     typer.Argument(
         metavar="TARGET",
         help="An experiment, the beginning of an output's digest, or a training: its name, id, or folder.",
-        autocompletion=complete_experiment,
+        autocompletion=complete_either,
     ),
 ]
 TagsArgument = Annotated[
@@ -139,7 +139,7 @@ def comment(
         typer.Argument(
             metavar="TARGET",
             help="As that of `panic tag`; not with --of.",
-            autocompletion=complete_experiment,
+            autocompletion=complete_either,
             show_default=False,
         ),
     ] = None,
@@ -226,7 +226,7 @@ def marking(
 def _record_folder(store: Store, target: Target, author: Author, checkpoints: Path) -> None:
     """Record where the model of a training lies, which its name does not tell."""
     from panic.store.annotations import annotate, list_annotations
-    from panic.store.provenance import readable
+    from panic.store.codec import readable
 
     folder = readable(str(checkpoints)).removesuffix(".training")
     rows = list_annotations(store, target.kind, target.uid)

@@ -1,13 +1,12 @@
-"""What commands do with one training of the store: stop it, go on with it, make another of it, delete it.
+"""What commands do with one training of the store: stop it, go on with it, end it, make another of it.
 
-panic stop mine --wait; panic again mine --set learning_rate=0.001 --trust; panic delete mine
+panic stop mine --wait; panic again mine --set learning_rate=0.001 --trust; panic extend mine --steps 20000
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from panic.cli.common import Shared, say
 from panic.cli.render import console
-from panic.errors import ConflictError, Interrupted, NotFound, StoreError, UsageError
+from panic.errors import ConflictError, Interrupted, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -26,21 +25,6 @@ if TYPE_CHECKING:
 LOOK_AGAIN_S = 0.2
 MOST_TOLD = 5
 """So many of the paths that nobody trusts are named."""
-
-
-def named_training(store: Store, selector: str) -> TrainingRow | None:
-    """Return the training that a text names, if it names no experiment; one with a slash is a folder."""
-    from panic.store import reading
-    from panic.store.trainings import find_training
-
-    if os.sep not in selector:
-        try:
-            reading.experiment(store, selector)
-        except NotFound:
-            pass
-        else:
-            return None
-    return find_training(store, selector)
 
 
 def stop_training(row: TrainingRow, *, wait: bool, quiet: bool) -> None:
@@ -91,8 +75,11 @@ def made_from(
     """
     from panic.train.config import load_stored
 
-    changes = list(overrides)
-    says_output = any(change.partition("=")[0].strip() == "output" for change in changes)
+    said = [change.partition("=")[0].split(".")[0].strip() for change in overrides]
+    # What was said of that one is not said of this one, but for what --set says.
+    changes = [*(one for key, one in (("tags", "tags=[]"), ("label", "label=null")) if key not in said)]
+    changes += overrides
+    says_output = "output" in said
     if name is not None and (not name.strip() or Path(name).name != name):
         raise UsageError(f"{name!r} cannot be the name of a folder.", hint="--set output=PATH says a path.")
     if name is not None and says_output:
@@ -215,11 +202,84 @@ def mark_training(
 
 def resume_training(shared: Shared, row: TrainingRow, *, trust: bool, dry_run: bool) -> None:
     """Go on with a training, in its folder, as its last session had it. Raises NotTrusted, ConfigError."""
+    from panic.store.trainings import COMPLETE
+
+    if row.state == COMPLETE:
+        return console().print(f"{row.name} is complete.")
+    return _go_on(shared, row, (), trust=trust, dry_run=dry_run)
+
+
+def extend_training(
+    shared: Shared, row: TrainingRow, steps: int | None, *, trust: bool, dry_run: bool
+) -> None:
+    """Go on with a training in its folder up to more steps. Raises as `resume_training`, and UsageError."""
+    if steps is None:
+        raise UsageError(f"{row.name} is a training: --steps says how many it gets in all.")
+    if steps <= row.steps:
+        raise UsageError(
+            f"{row.name} is to have {row.steps:,} steps already.",
+            hint="A larger --steps extends it; panic end declares it complete as it is.",
+        )
+    _go_on(shared, row, (f"steps={steps}",), trust=trust, dry_run=dry_run)
+
+
+def rerun_training(
+    shared: Shared, row: TrainingRow, changes: Sequence[str], *, trust: bool, dry_run: bool
+) -> None:
+    """Go on with a training that has failed, from its last checkpoint. Raises as `resume_training`.
+
+    ConflictError for changes that would make another training of it.
+    """
+    from panic.store.trainings import FAILED
+    from panic.train.config import load_stored, recipe
+
+    if row.state != FAILED:
+        return console().print(f"{row.name} has not failed. panic show {row.name} tells how it stands.")
+    stored, *changed = [load_stored(row.config, row.name, said)[0] for said in ((), changes)]
+    if any((one.output, recipe(one)) != (stored.output, recipe(stored)) for one in changed):
+        said = " ".join(f"--set {change}" for change in changes)
+        raise ConflictError(
+            f"With {said} it would be another training than {row.name}.",
+            hint=f"panic again {row.name} {said} performs another one, in a folder of its own.",
+        )
+    return _go_on(shared, row, changes, trust=trust, dry_run=dry_run)
+
+
+def end_training(shared: Shared, row: TrainingRow, *, trust: bool) -> None:
+    """Declare a training complete at its last checkpoint, and write the model of it, unless it is there.
+
+    Raises ConflictError while it is performed, UsageError where it has no checkpoint, NotTrusted.
+    """
+    from panic.store import Store
+    from panic.store.provenance import trained_step
+    from panic.store.trainings import COMPLETE, RUNNING, declare_complete
+    from panic.train.standing import saved_step
+
+    if row.state == COMPLETE:
+        return console().print(f"{row.name} is complete.")
+    if row.state == RUNNING:
+        raise ConflictError(f"{row.name} is being performed.", hint=f"panic stop {row.folder}")
+    step = saved_step(Path(f"{row.folder}.training"))
+    if not step:
+        raise UsageError(
+            f"There is no checkpoint in {row.folder}.training that {row.name} could be complete at.",
+            hint=f"panic delete {row.name} is rid of its entry.",
+        )
+    if trained_step(Path(row.folder), row.uid) == step:
+        with Store(shared.store_path()) as store:
+            declare_complete(store, row, step)
+    else:
+        _go_on(shared, row, (f"steps={step}",), trust=trust, dry_run=False)
+    if not shared.quiet:
+        more = f"panic extend {row.name} --steps N reopens it."
+        console().print(f"{row.name} is complete at step {step:,}. {more}")
+
+
+def _go_on(shared: Shared, row: TrainingRow, changes: Sequence[str], *, trust: bool, dry_run: bool) -> None:
+    """Perform a training in its folder as its last session had it, but for changes outside its recipe."""
     from panic.cli.train import print_trainings
     from panic.train.config import load_stored
 
-    if row.state == "complete":
-        return console().print(f"{row.name} is complete.")
-    loaded: list[Training] = load_stored(row.config, row.name)
-    _require_trust(row, loaded, (), trust=trust)
+    loaded: list[Training] = load_stored(row.config, row.name, changes)
+    _require_trust(row, loaded, changes, trust=trust)
     return print_trainings(loaded) if dry_run else perform_again(shared, row, loaded, Said(changes=()))

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, read_settings, visible
+from panic.cli.common import EitherArgument, Shared, command, read_settings, visible
 from panic.cli.render import console, print_table
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
+    from panic.analysis.origin import Told
     from panic.store import Store
-    from panic.store.records import ExperimentRow, SessionRow
 
 SHOWN_CHANGES = 10
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -62,12 +62,10 @@ def enforce_clean(asked: bool | None, files: Sequence[Path], apart: Sequence[Pat
             )
 
 
-def print_origin(store: Store, row: ExperimentRow) -> None:
-    """Print where the results of an experiment come from, and its models."""
+def print_origin(sessions: Sequence[Told]) -> None:
+    """Print where the results of sessions come from, and their models."""
     from panic.analysis.origin import SHORT, facts, models
-    from panic.store import reading
 
-    sessions = reading.sessions(store, row.id)
     if told := facts(sessions):
         told.pop("command", None)  # stands with the sessions
         print_table(["", "what"], list(told.items()), "Provenance")
@@ -111,28 +109,36 @@ def uses_of_trainings(store: Store) -> dict[str, list[Use]]:
 @command
 def requirements(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiment: EitherArgument = "latest",
     everything: Annotated[
         bool, typer.Option("--all", help="All packages that were installed, not only what panic needs.")
     ] = False,
 ) -> None:
-    """Print what to install to repeat an experiment: the versions that its last session had.
+    """Print what to install to repeat an experiment, or a training: the versions of its last session.
 
     As a file of requirements, which pip and uv take; what no index has, and what is not known, stands in
     comments.
     """
-    from panic.store import reading
-
     with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
-        sessions = reading.sessions(store, row.id)
-    for line in requirement_lines(row.name, sessions, everything):
+        name, sessions = _sessions(store, experiment)
+    for line in requirement_lines(name, sessions, everything):
         console().print(visible(line).replace("\n", "\\n"), soft_wrap=True)
 
 
-def requirement_lines(name: str, sessions: Sequence[SessionRow], everything: bool) -> Iterator[str]:
+def _sessions(store: Store, selector: str) -> tuple[str, Sequence[Told]]:
+    """What an experiment or a training is called, and all of its sessions that the store knows."""
+    from panic.store import reading
+    from panic.store.trainings import named_training
+
+    if training := named_training(store, selector):
+        return training.name, [training]
+    row = reading.experiment(store, selector)
+    return row.name, reading.sessions(store, row.id)
+
+
+def requirement_lines(name: str, sessions: Sequence[Told], everything: bool) -> Iterator[str]:
     """The lines of a file of requirements. Raises UsageError where nothing was recorded."""
-    from panic.analysis.origin import last_provenance, models
+    from panic.analysis.origin import last_provenance, mapping, models
 
     known = last_provenance(sessions)
     packages = known.get("packages")
@@ -162,6 +168,8 @@ def requirement_lines(name: str, sessions: Sequence[SessionRow], everything: boo
             yield f"# model {model}: the folder {one['folder']}, files of digest {one.get('digest')}"
         elif "digest" not in one and ":" in str(one.get("source", "")):
             yield f"# model {model}: {one.get('source')}, of which no version is known"
+    if data := mapping(known.get("data")):
+        yield f"# data: {data.get('from')}, of digest {data.get('digest')}"
 
 
 def _panic_lines(known: Mapping[str, Any]) -> Iterator[str]:
@@ -205,7 +213,7 @@ DIRECT = (
 """What panic needs itself, where it runs from a checkout and no package says so; a test compares them."""
 
 
-def _differences(sessions: Sequence[SessionRow], chosen: set[str]) -> Iterator[str]:
+def _differences(sessions: Sequence[Told], chosen: set[str]) -> Iterator[str]:
     """Packages that earlier sessions had in other versions."""
     versions: dict[str, dict[str, None]] = {}
     for session in sessions:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.common import EitherArgument, Shared, command
 from panic.cli.mark import Selected, UnsignedOption, marking
 from panic.cli.render import console
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @command
 def project(
     shared: Shared,
-    experiment: ExperimentArgument,
+    experiment: EitherArgument,
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help='Its project; "" for what its config says.')
     ] = None,
@@ -30,14 +30,18 @@ def project(
     """Move an experiment, or a training, to a project, or say which one it is in. No result changes."""
     from panic.store import reading
     from panic.store.annotations import annotate, check_project
+    from panic.store.trainings import find_training
 
     if name:
         check_project(name)
     with marking(shared, Selected(experiment, None, None), unsigned=unsigned) as (store, targets, author):
         [target] = targets
-        config: Mapping[str, Any] = {}  # that of a training says none
+        config: Mapping[str, Any] = {}
         called = target.name
-        if target.kind != "training":
+        if target.kind == "training":
+            trained = find_training(store, target.uid)
+            config = trained.config if trained else {}
+        else:
             row = reading.experiment(store, experiment)
             config, called = row.config, row.name
         now = project_of(store, target.uid, config, target.kind)

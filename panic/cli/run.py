@@ -20,7 +20,7 @@ import typer
 from panic.cli.common import (
     INTERRUPTED,
     DryRunOption,
-    ExperimentArgument,
+    EitherArgument,
     Shared,
     check_given,
     command,
@@ -216,7 +216,7 @@ def marked(checked: CheckedConfig, tags: list[str] | None, label: str | None) ->
 @command
 def resume(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiment: EitherArgument = "latest",
     dry_run: DryRunOption = False,
     retry_failed: RetryOption = False,
     repair: RepairOption = False,
@@ -228,9 +228,10 @@ def resume(
     Or with a training, in its folder, as its last session had it.
     """
     from panic.cli.logs import silence_libraries
-    from panic.cli.one_training import named_training, resume_training
+    from panic.cli.one_training import resume_training
     from panic.engine.plan import CheckedConfig, stored_runs
     from panic.store import missing, reading, standing
+    from panic.store.trainings import named_training
 
     silence_libraries()
     if dry_run:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli import served as telling
-from panic.cli.common import ExperimentArgument, JsonOption, ProjectOption, Shared, command, tell_options
+from panic.cli.common import EitherArgument, JsonOption, ProjectOption, Shared, command, tell_options
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.records import Counts, ExperimentRow
     from panic.store.standing import Standing
+    from panic.store.trainings import TrainingRow
 
 
 @command
 def status(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiment: EitherArgument = "latest",
     project: ProjectOption = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again until it ends.")] = False,
     interval: Annotated[
@@ -35,16 +36,20 @@ def status(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where an experiment stands; works while it runs elsewhere.
+    """Show where an experiment, or a training, stands; works while it runs elsewhere.
 
     With --watch --json one line of JSON every time.
     """
     from panic.cli.finding import experiment_of
+    from panic.store.trainings import named_training
 
     tell_options({"--interval": interval and not watch}, "without --watch")
     interval = interval or 2.0
     with shared.open_store() as store:
-        if as_json:
+        training = named_training(store, experiment) if project is None else None
+        if training is not None:
+            _tell_training(store, training, interval if watch else None, as_json=as_json)
+        elif as_json:
             while True:
                 row = experiment_of(store, experiment, project)
                 found = as_dict(store, row)
@@ -82,6 +87,50 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "eta_s": standing.eta_s(store, row, now),
         "pid": now.pid,
     }
+
+
+def _tell_training(store: Store, row: TrainingRow, interval: float | None, *, as_json: bool) -> None:
+    """Tell how far a training is; again after every interval, until it is over."""
+    from panic.store.trainings import place_of, trainings_at
+
+    place = place_of(store, row)
+    while True:
+        [row] = trainings_at(store, [place])
+        is_last = interval is None or row.state != "running"
+        if as_json:
+            print_json(training_as_dict(row), indent=2 if interval is None else None)
+        else:
+            left = training_as_dict(row)["eta_s"]
+            losses = {"loss": row.loss, "on validation items": row.val_loss, "least": row.best_loss}
+            told = [f"{what} {value:.4g}" for what, value in losses.items() if value is not None]
+            told += [f"about {duration(left)} left"] if left is not None else []
+            told += [row.message] if row.message else []
+            name = f"{row.name}  {row.uid[:12]}  {row.state}"
+            console().print(", ".join([f"{name}, step {row.step:,} of {row.steps:,}", *told]), soft_wrap=True)
+        sys.stdout.flush()
+        if is_last:
+            return
+        time.sleep(interval or 0.0)
+
+
+def training_as_dict(row: TrainingRow) -> dict[str, Any]:
+    """The JSON of a training's standing; eta_s: seconds left at the pace of all of its sessions."""
+    names = (
+        "step",
+        "steps",
+        "loss",
+        "val_loss",
+        "best_loss",
+        "best_step",
+        "seconds",
+        "host",
+        "pid",
+        "message",
+    )
+    left = (row.steps - row.step) * row.seconds / row.step if row.step else None
+    state = row.state
+    eta_s = left if state == "running" else None
+    return {"state": state, **{name: getattr(row, name) for name in names}, "eta_s": eta_s}
 
 
 def _watch(store: Store, experiment: int, interval: float) -> None:

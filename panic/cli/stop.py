@@ -1,6 +1,6 @@
-"""`panic stop` and `panic end`: what is being performed, or an experiment that will not be any more.
+"""`panic stop` and `panic end`: what is being performed, or what will not be any more.
 
-panic stop demo --wait; panic stop checkpoints/mine; panic end demo
+panic stop demo --wait; panic stop checkpoints/mine; panic end demo; panic end mine
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command
-from panic.cli.one_training import LOOK_AGAIN_S, named_training, stop_training
+from panic.cli.common import EitherArgument, Shared, command, tell_options
+from panic.cli.one_training import LOOK_AGAIN_S, end_training, stop_training
 from panic.cli.render import console
+from panic.cli.run import TrustOption
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @command
 def stop(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiment: EitherArgument = "latest",
     wait: Annotated[bool, typer.Option("--wait", help="Until it has stopped.")] = False,
 ) -> None:
     """Ask the process that performs an experiment, or a training, to stop; it can go on later.
@@ -33,6 +34,7 @@ def stop(
     """
     from panic.store import reading, standing
     from panic.store.driver import ask_to_stop
+    from panic.store.trainings import named_training
 
     with shared.open_store() as store:
         if training := named_training(store, experiment):
@@ -68,14 +70,21 @@ def _nobody(store: Store, row: ExperimentRow) -> str:
 
 
 @command
-def end(shared: Shared, experiment: ExperimentArgument = "latest") -> None:
-    """Declare an experiment complete at its present length.
+def end(shared: Shared, experiment: EitherArgument = "latest", trust: TrustOption = False) -> None:
+    """Declare an experiment, or a training, complete at its present length.
 
-    No run goes on, and runs without a step are dropped. A config that asks for more reopens it.
+    No run goes on, and runs without a step are dropped. A training has the steps of its last checkpoint,
+    whose model is written unless it is there. A config that asks for more reopens both.
     """
     from panic.store import Store, reading, standing
     from panic.store.ending import end_runs
+    from panic.store.trainings import named_training
 
+    with shared.open_store() as store:
+        training = named_training(store, experiment)
+    if training is not None:
+        return end_training(shared, training, trust=trust)
+    tell_options({"--trust": trust}, "for an experiment, of which nothing is computed")
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         if reading.is_null(row.name):
@@ -84,7 +93,7 @@ def end(shared: Shared, experiment: ExperimentArgument = "latest") -> None:
         shortened, dropped = end_runs(store, row)
         now = standing.standing(store, row)
     if shared.quiet:
-        return
+        return None
     if not shortened + dropped:
         console().print(f"All runs of {row.name} have ended.")
     else:
@@ -92,3 +101,4 @@ def end(shared: Shared, experiment: ExperimentArgument = "latest") -> None:
         console().print(f"{row.name} is {now.state}: {told}. A longer config reopens it.")
     if now.state == "incomplete":
         console().print(f"Vectors or diagrams of what there is are missing: panic resume {row.name}")
+    return None

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import DryRunOption, Shared, command, say
+from panic.cli.common import DryRunOption, Shared, command, read_settings, say
 from panic.cli.origin import CleanOption, enforce_clean
-from panic.cli.render import console, print_table
+from panic.cli.render import console, duration, print_table
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def train(
     only: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Of a sweep's trainings the N-th alone.")
     ] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="Give it a tag; may be repeated.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Give it a label: one line.")] = None,
     dry_run: DryRunOption = False,
     clean: CleanOption = None,
 ) -> None:
@@ -55,7 +59,7 @@ def train(
     logs.silence_libraries()
     from panic.train.config import load_all
 
-    trainings = load_all(config, overrides or ())
+    trainings = [_marked(in_its_project(one), tags, label) for one in load_all(config, overrides or ())]
     if only is not None:
         if only > len(trainings):
             raise UsageError(f"--only {only}: {config} stands for {len(trainings):,} trainings.")
@@ -65,6 +69,26 @@ def train(
     if dry_run:
         return print_trainings(trainings)
     return perform_trainings(shared, config, trainings)
+
+
+def in_its_project(training: Training) -> Training:
+    """Return a training as the environment has it, and files of settings where it names no project itself."""
+    settings = read_settings()
+    said = settings.values.get("project") if settings else None
+    if said is None or (training.project is not None and not said.origin.startswith("environment")):
+        return training
+    return training.model_copy(update={"project": said.value})
+
+
+def _marked(training: Training, tags: list[str] | None, label: str | None) -> Training:
+    """Return a training with these tags, too, and with this label, if there is one. Raises UsageError."""
+    if not tags and label is None:
+        return training
+    from panic.store.annotations import check_remark, check_tag
+
+    joined = [*training.tags, *(check_tag(tag) for tag in tags or () if tag not in training.tags)]
+    text = training.label if label is None else check_remark("label", label)
+    return training.model_copy(update={"tags": joined, "label": text})
 
 
 def perform_trainings(
@@ -81,20 +105,24 @@ def perform_trainings(
 
 
 def print_trainings(trainings: Sequence[Training]) -> None:
-    """Print which trainings there are to be, and which of them have begun."""
+    """Print which trainings there are to be, how far those are that have begun, and how long all take."""
+    from panic.train.standing import standing_of
+
     out = console()
     out.print(f"{len(trainings):,} training{'s' * (len(trainings) != 1)}, one after another")
-    rows = [
-        (
-            one.output,
-            one.steps,
-            one.batch_size,
-            "begun" if Path(f"{one.output}.training", "recipe.json").exists() else "new",
-        )
-        for one in trainings
-    ]
+    rows, left = [], 0
+    seconds, steps = 0.0, 0
+    for one in trainings:
+        beside = Path(f"{one.output}.training")
+        known = standing_of(beside)
+        state = f"at step {known.step:,}" if (beside / "recipe.json").exists() else "new"
+        rows.append((one.output, one.steps, one.batch_size, state))
+        left += max(0, one.steps - known.step)
+        seconds, steps = seconds + known.seconds, steps + known.step
     print_table(["output", "steps #", "batch size #", ""], rows)
-    out.print(f"{sum(one.steps for one in trainings):,} steps in all")
+    out.print(f"{sum(one.steps for one in trainings):,} steps in all, {left:,} left")
+    if seconds and steps and left:
+        out.print(f"About {duration(left * seconds / steps)}, at the pace of what has been trained here.")
 
 
 def _train(shared: Shared, config: Path, loaded: Training, begun: Callable[[Training], None]) -> None:
@@ -147,28 +175,29 @@ def follow(
     hear: is told how far it is, and may end it. Returns the model, the log, and why it is not in the store.
     """
     from panic.cli import logs
-    from panic.cli.training_course import TrainingSession, performing
-    from panic.store.provenance import TRAINED, provenance, training_uid
+    from panic.cli.training_course import TrainingSession, models_of, performing
+    from panic.store.provenance import TRAINED, gpu_energy_j, provenance, training_uid
     from panic.train.training import train as perform
 
     beside = Path(f"{loaded.output}.training")
     place = shared.store_for_log()
     file = logs.log_file(place or beside, config.stem, "train").absolute()
-    session = TrainingSession(
-        began_at=time.time(), log=file, provenance=provenance(project=config.absolute().parent)
-    )
+    known = provenance(project=config.absolute().parent) | {"models": models_of(loaded)}
+    session = TrainingSession(began_at=time.time(), log=file, provenance=known, energy=gpu_energy_j())
     store = shared.store_path().absolute()
+
+    def both(progress: TrainingProgress) -> None:
+        course.hear(progress)
+        if progress.is_saved:  # also where a signal ended it
+            uid = training_uid(json.loads((beside / "recipe.json").read_bytes()))
+            said = json.dumps({"training": uid, "step": progress.step})
+            Path(loaded.output, TRAINED).write_text(f"{said}\n")
+        hear(progress)
+
     with (
         logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)),
         logs.logging_prints(file),
         performing(loaded, session, store) as course,
     ):
-
-        def both(progress: TrainingProgress) -> None:
-            course.hear(progress)
-            hear(progress)
-
         trained = perform(loaded, both)
-        uid = training_uid(json.loads((beside / "recipe.json").read_bytes()))
-        (trained.folder / TRAINED).write_text(json.dumps({"training": uid, "step": trained.step}) + "\n")
     return trained, file, course.trouble

@@ -14,8 +14,8 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,8 @@ class TrainingSession:
 
     began_at: float
     log: Path
-    provenance: Mapping[str, Any]
+    provenance: dict[str, Any]
+    energy: Mapping[str, float] = field(default_factory=dict)  # that GPUs had used when it began
 
 
 class Course:
@@ -74,10 +75,13 @@ class Course:
 
     def end(self, state: str, message: str | None) -> None:
         """Keep how the session ended, here and in the store."""
+        from panic.store.provenance import energy_used, gpu_energy_j
         from panic.train import standing
 
         if self.standing is None:  # it was refused before it began
             return
+        used = energy_used(self.session.energy, gpu_energy_j() if self.session.energy else {})
+        self.session = replace(self.session, provenance=self.session.provenance | used)
         ended = {"ended_at": time.time(), "step": self.standing.step, "state": state}
         standing.end_session(self.beside, self._described() | ended)
         self._keep(state, message)
@@ -104,10 +108,11 @@ class Course:
 
     def _write(self, path: Path, entry: TrainingRow) -> None:
         from panic.store import Store
-        from panic.store.trainings import keep
+        from panic.store.trainings import keep, mark_as_configured
 
         try:
             with Store(path) as store:
+                mark_as_configured(store, entry)
                 keep(store, entry)
             self.trouble = None
         except Exception as error:  # whatever it is, the training goes on, and says so at its end
@@ -118,19 +123,22 @@ class Course:
 
 def entry_of(loaded: Training, session: TrainingSession, standing: Standing) -> TrainingRow:
     """Return what the store is told of a training that is performed."""
-    from panic.store.provenance import readable, training_uid
+    from panic.store.codec import readable
+    from panic.store.provenance import training_uid
     from panic.store.trainings import TrainingRow
 
     folder, now = Path(loaded.output).absolute(), time.time()
+    recipe = json.loads(Path(f"{loaded.output}.training", "recipe.json").read_bytes())
+    learnt = {"from": loaded.data.folder or loaded.data.dataset, "digest": recipe.get("data_digest")}
     best_step, best_loss = standing.best or (None, None)
     described = loaded.model_dump(mode="json")
     return TrainingRow(
-        uid=training_uid(json.loads(Path(f"{loaded.output}.training", "recipe.json").read_bytes())),
+        uid=training_uid(recipe),
         folder=readable(str(folder)),
         name=readable(folder.name),
         task=described["task"],
         config=described,
-        provenance=session.provenance,
+        provenance=session.provenance | {"data": learnt},
         host=socket.gethostname(),
         pid=os.getpid(),
         log=readable(str(session.log)),
@@ -150,6 +158,28 @@ def entry_of(loaded: Training, session: TrainingSession, standing: Standing) -> 
         started_at=session.began_at,
         updated_at=now,
     )
+
+
+def models_of(loaded: Training) -> dict[str, Mapping[str, Any]]:
+    """Return where the models come from that a training goes on from, or takes parts of, by their keys."""
+    from panic.errors import PanicError
+    from panic.models import kinds, registry, weights
+    from panic.store.provenance import training_of
+    from panic.train.config import MODEL_KEYS
+
+    found: dict[str, Mapping[str, Any]] = {}
+    said = loaded.model_dump(mode="json")["model"]
+    for key in MODEL_KEYS:
+        if isinstance(name := said.get(key), str):
+            origin: dict[str, Any] = {"source": name}
+            with suppress(PanicError, OSError):  # what cannot be found the training itself will tell of
+                if (folder := Path(name)).is_dir():
+                    origin |= {"folder": str(folder.absolute()), "digest": weights.folder_digest(folder)}
+                    origin |= {"training": uid} if (uid := training_of(folder)) else {}
+                else:
+                    origin = kinds.origin(registry.resolve(key, {key: {"base": name}}))
+            found[key] = origin
+    return found
 
 
 def _finite(value: float | None) -> float | None:

@@ -5,12 +5,13 @@ panic trainings --where "state = running"; panic trainings --sort best_loss --co
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, ProjectOption, Shared, command, tell_options
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, tell_options, visible
 from panic.cli.finding import (
     SHOWN_ROWS,
     SHOWN_UID,
@@ -26,13 +27,14 @@ from panic.cli.finding import (
     tell_rest,
 )
 from panic.cli.mark import as_dict
-from panic.cli.origin import Use, uses_of_trainings
+from panic.cli.origin import Use, print_origin, uses_of_trainings
 from panic.cli.render import console, moment, print_json, print_table
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.records import AnnotationRow
+    from panic.store.trainings import TrainingRow
 
 SHOWN = ("step", "steps", "loss", "val_loss", "best_loss", "seconds")
 FIELDS = (
@@ -49,7 +51,7 @@ FIELDS = (
         "started",
         "updated",
     ),
-    *("ended", "host", "log", "message"),
+    *("ended", "host", "command", "log", "message"),
 )
 """What is told of a training in JSON, beside remarks and uses."""
 TIMES = ("created", "started", "updated", "ended")
@@ -103,21 +105,23 @@ def trainings(
     return tell_rest(len(found) - len(chosen), "more" if sort or limit else "older ones")
 
 
-def show_training(store: Store, selector: str, *, as_json: bool) -> bool:
-    """Tell all that is known of a training, named as `panic tag` takes it; whether there is one."""
+def show_training(store: Store, row: TrainingRow, *, as_json: bool, is_config: bool) -> None:
+    """Tell all that is known of a training, or print the config that performs it. Raises ConfigError."""
+    from panic.analysis.origin import SHORT, mapping
     from panic.cli.mark import print_marks, print_origins
     from panic.store.annotations import list_annotations
-    from panic.store.trainings import find_training, place_of
+    from panic.store.trainings import place_of
 
-    row = find_training(store, selector)
-    if row is None:
-        return False
+    if is_config:
+        return print_json(row.config) if as_json else _print_config(row)
     [told] = _whole(store, Listing(store, "training", FIELDS), [place_of(store, row)], others=False)
     if as_json:
-        print_json(told | {"config": row.config, "measures": row.measures, "provenance": row.provenance})
-        return True
+        said = {"config": row.config, "measures": row.measures, "provenance": row.provenance}
+        return print_json(told | said)
     shown = {name: moment(told[name]) if name in TIMES and told[name] else told[name] for name in FIELDS}
     shown |= {f"measures.{name}": value for name, value in row.measures.items()}
+    data = mapping(row.provenance.get("data"))
+    shown["learns from"] = f"{data['from']} ({str(data.get('digest'))[:SHORT]})" if "from" in data else None
     shown["used by"] = ", ".join(f"{use['experiment']} as {use['model']}" for use in told["used_by"])
     out = console()
     for name, value in shown.items():
@@ -126,7 +130,17 @@ def show_training(store: Store, selector: str, *, as_json: bool) -> bool:
             out.print(f"{f'{name}:':<18}{text}", soft_wrap=True)
     print_origins(out.print, store, row.uid, "training")
     print_marks(out.print, list_annotations(store, "training", row.uid))
-    return True
+    return print_origin([row])
+
+
+def _print_config(row: TrainingRow) -> None:
+    """Print what was said of a training as YAML that `panic train` takes. Raises ConfigError."""
+    from panic.config.load import as_yaml
+    from panic.train.config import load_stored
+
+    [loaded] = load_stored(row.config, row.name)
+    said = {"task": loaded.task, **loaded.model_dump(mode="json", exclude_defaults=True)}
+    sys.stdout.write(visible(as_yaml(said)))
 
 
 def _whole(store: Store, listing: Listing, chosen: Sequence[int], *, others: bool) -> list[dict[str, Any]]:

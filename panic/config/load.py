@@ -356,6 +356,11 @@ def to_yaml(config: ExperimentConfig) -> str:
         values[key] = [
             _FlowMapping(part.model_dump(mode="json", exclude_none=True)) for part in getattr(config, key)
         ]
+    return as_yaml(values)
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Return plain values as YAML that a config is read from."""
     text: str = yaml.dump(
         values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=10**6
     )

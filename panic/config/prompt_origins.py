@@ -85,6 +85,9 @@ class Origins(Protocol):
     def note(self, wanted: ImagePrompts | OutputPrompts, prompts: Sequence[str]) -> None:
         """Take down which prompts an entry of the config has given."""
 
+    def note_file(self, wanted: PromptLabels, file: Path, num_prompts: int) -> None:
+        """Take down which file of texts an entry of the config has named."""
+
 
 OriginsSource = Callable[[], Origins]
 

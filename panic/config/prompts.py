@@ -163,7 +163,11 @@ def _from(
     if isinstance(wanted, DatasetPrompts):
         return _from_dataset(path, wanted, datasets)
     if isinstance(wanted, FilePrompts):
-        return _from_file(path, wanted, base_folder / os.path.expanduser(wanted.file))
+        file = base_folder / os.path.expanduser(wanted.file)
+        found = _from_file(path, wanted, file)
+        if origins is not None:
+            origins().note_file(wanted, file, len(found))
+        return found
     if origins is None:
         raise MistakesError(Problem(path, "images and other experiments cannot be read here"))
     if isinstance(wanted, ImagePrompts):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -35,7 +36,15 @@ START_RETRIES = 1
 """How often an actor may end while it starts, before its worker gives up."""
 END_S = 2.0
 """How long an actor may take to say what it did since its last result."""
+DEVICE = re.compile(r".* on (.+), node [0-9a-f]{8}, worker \d+")
+"""What results say of the device that they come from; its host."""
 LOST_PIXELS = "pixels were lost with their node"
+
+
+def host_of(device: str) -> str | None:
+    """Return the host of a worker, as results name their device; None where it is none of a cluster's."""
+    found = DEVICE.fullmatch(device)
+    return found[1] if found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

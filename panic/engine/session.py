@@ -38,9 +38,16 @@ from panic.errors import BudgetSpent, Interrupted
 from panic.interrupts import stop_on_signals
 from panic.models.kinds import origin as model_origin
 from panic.models.protocol import Modality, ModelSpec
-from panic.store import Store, contents, images, reading, writing
+from panic.store import Store, contents, images, reading, standing, writing
 from panic.store.codec import canonical_json, is_image_prompt, prompt_digest
-from panic.store.provenance import gpu_energy_j, provenance, training_of, without, without_tokens
+from panic.store.provenance import (
+    energy_used,
+    gpu_energy_j,
+    provenance,
+    training_of,
+    without,
+    without_tokens,
+)
 from panic.store.records import NewEpoch, NewOutput
 
 if TYPE_CHECKING:
@@ -171,7 +178,8 @@ def open_session(
     if repair or retry_failed:  # of others nobody goes on with
         writing.forget_failures(store, experiment, None if retry_failed else LOST, runs=run_ids)
     asked = config.model_dump(mode="json")
-    number = writing.start_session(store, experiment, *_described(command, plan), asked)
+    told, known = _described(command, plan)
+    number = writing.start_session(store, experiment, told, known, asked)
     ledger, clock = Ledger(), Clock("starting")
     has_gpus_here = device.kind.startswith("cuda") and config.executor != "ray"
     energy = gpu_energy_j() if has_gpus_here else {}
@@ -225,7 +233,8 @@ def open_session(
         if device.has_own_memory:
             learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
-        writing.end_session(store, number, state, ledger.rows(), _used(energy))
+        hosts = _hosts(store, number, known["hosts"]) if config.executor == "ray" else {}
+        writing.end_session(store, number, state, ledger.rows(), _used(energy) | hosts)
 
 
 def _mark(store: Store, experiment: int, plan: Plan) -> None:
@@ -275,12 +284,15 @@ def _origin(spec: ModelSpec) -> dict[str, Any]:
 
 def _used(before: Mapping[str, float]) -> dict[str, Any]:
     """What GPUs have used meanwhile, in joules by UUID, where they tell."""
-    if not before:
-        return {}
-    now = gpu_energy_j()
-    return {
-        "gpu_energy_j": {uuid: round(now[uuid] - used, 3) for uuid, used in before.items() if uuid in now}
-    }
+    return energy_used(before, gpu_energy_j()) if before else {}
+
+
+def _hosts(store: Store, number: int, known: list[str]) -> dict[str, Any]:
+    """The hosts of a session, where workers of a cluster have computed on others than those known before."""
+    from panic.engine.ray_worker import host_of
+
+    found = [host for device in standing.devices_of(store, number) if (host := host_of(device))]
+    return {"hosts": hosts} if (hosts := list(dict.fromkeys([*known, *found]))) != known else {}
 
 
 def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:

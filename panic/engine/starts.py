@@ -1,4 +1,4 @@
-"""What runs start from where a config names more than texts: images, and outputs of another experiment.
+"""What runs start from where a config names more than texts: images, outputs of another experiment, files.
 
 `Starts` reads them while a config is checked, and remembers where each came from: which file an image is in,
 so that its pixels can be stored at the start, and what is kept with the session (`lineage`). After the start
@@ -7,6 +7,7 @@ the store has all of it: an experiment is resumed without its files.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from panic.config.labels import PromptLabels
 from panic.config.prompt_origins import ImagePrompts, OutputPrompts
 from panic.engine.contents import Output, finish
 from panic.engine.importing.images import read_image
 from panic.errors import ConfigError, PanicError
 from panic.models.protocol import Modality
+from panic.models.weights import file_digest
 from panic.store import Store, contents, images, reading
 from panic.store.codec import image_prompt, is_image_prompt, prompt_digest
 from panic.store.records import ENDED, NewOutput, NewRun, RunRow
@@ -35,7 +38,8 @@ class Starts:
     Args:
         store: the folder of the store, given the one that the config names.
         files: the file that each image was read from, by its prompt: (folder, name).
-        lineage: what is told of where prompts came from: the entry of the config, and the digests it gave.
+        lineage: what is told of where prompts came from: the entry of the config, and the digests it gave, or
+            that of its file of texts.
     """
 
     store: Callable[[Path | None], Path]
@@ -90,6 +94,24 @@ class Starts:
         entry = wanted.model_dump(mode="json", exclude_defaults=True)
         uid = {"uid": self._uids[wanted.experiment]} if isinstance(wanted, OutputPrompts) else {}
         self.lineage.append({"from": entry, **uid, "prompts": told})
+
+    def note_file(self, wanted: PromptLabels, file: Path, num_prompts: int) -> None:
+        """Take down which file of texts an entry of the config has named: its digest, and what DVC knows."""
+        entry = wanted.model_dump(mode="json", exclude_defaults=True)
+        with contextlib.suppress(OSError):  # it has gone since it was read
+            entry = {"from": entry, "sha256": file_digest(file), **_of_dvc(file)}
+            self.lineage.append(entry | {"num_prompts": num_prompts})
+
+
+def _of_dvc(file: Path) -> dict[str, str]:
+    """The md5 that a `.dvc` beside a file says that it has."""
+    import yaml
+
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        said = yaml.safe_load(file.with_name(f"{file.name}.dvc").read_text(encoding="utf-8"))
+        [md5] = [one["md5"] for one in said["outs"] if one["path"] == file.name]
+        return {"md5": str(md5)}
+    return {}
 
 
 def _image(folder: Path, name: str) -> Output:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from panic.errors import NotFound, StoreReadOnly, UsageError, nearest
 from panic.store import reading
 from panic.store.codec import canonical_json, decode_object, run_key
 from panic.store.files import Database, has_content, log_of, refuse_network
+from panic.store.finding.fields import IN_USE
 from panic.store.records import AnnotationRow, RunRow
 from panic.store.signing import Author, require_signers, sign, verify
 from panic.store.store import Store
@@ -66,7 +66,7 @@ NO_MARKS = Marks()
 def find_target(store: Store, selector: str) -> Target:
     """Return what a text names: an experiment, or an output by the beginning of its digest.
 
-    Raises NotFound, naming the nearest.
+    What only deleted experiments have is not there. Raises NotFound, naming the nearest.
     """
     try:
         row = reading.experiment(store, selector)
@@ -83,7 +83,8 @@ def _output(store: Store, selector: str) -> Target | None:
         return None
     low, high = (bytes.fromhex(prefix.ljust(64, digit)) for digit in "0f")
     rows = store.db.rows(
-        "SELECT lower(hex(digest)), modality FROM output WHERE digest BETWEEN ? AND ? LIMIT 2", low, high
+        f"SELECT lower(hex(digest)), modality FROM output WHERE digest BETWEEN ? AND ? AND {IN_USE} LIMIT 2",
+        *(low, high),
     )
     if len(rows) > 1:
         raise NotFound(f"Several outputs begin with {selector!r}.", hint="Give more of the digest.")
@@ -149,7 +150,7 @@ def _require_known(store: Store, target: Target) -> None:
         case "experiment":
             known = store.db.value("SELECT 1 FROM experiment WHERE uid = ?", target.uid)
         case "output":
-            known = store.db.value("SELECT 1 FROM output WHERE digest = unhex(?)", target.uid)
+            known = store.db.value(f"SELECT 1 FROM output WHERE digest = unhex(?) AND {IN_USE}", target.uid)
         case "run":
             known = store.db.value("SELECT 1 FROM run WHERE id = ?", target.run)
         case "session":
@@ -243,18 +244,26 @@ def remove_tags(store: Store, targets: Sequence[Target], tags: Sequence[str], au
 
 
 def mark_as_configured(store: Store, experiment: int, config: Mapping[str, Any], author: Author) -> None:
-    """Say of an experiment the tags and the label of its config, as far as its last session's had others.
-
-    So what people said since holds, and a config that goes back to an earlier label says it again.
-    """
+    """Say of an experiment the tags and the label of its config, as far as its last session's had others."""
     [uid, name] = store.db.row("SELECT uid, name FROM experiment WHERE id = ?", experiment)
-    target = Target(kind="experiment", uid=uid, name=name)
-    now = marks_of(list_annotations(store, "experiment", uid))
     text = store.db.value(
         "SELECT config FROM session WHERE experiment = ? ORDER BY id DESC LIMIT 1", experiment
     )
     before = decode_object(text) if text else {}
-    tags = [tag for tag in config["tags"] if tag not in (before.get("tags") or ()) and tag not in now.tags]
+    say_configured(store, Target(kind="experiment", uid=uid, name=name), before, config, author)
+
+
+def say_configured(
+    store: Store, target: Target, before: Mapping[str, Any], config: Mapping[str, Any], author: Author
+) -> None:
+    """Say of a target the tags and the label of its config, as far as the one before had others.
+
+    So what people said since holds, and a config that goes back to an earlier label says it again.
+    """
+    now = marks_of(list_annotations(store, target.kind, target.uid))
+    had = before.get("tags")
+    known = [*now.tags, *(had if isinstance(had, list) else ())]
+    tags = [tag for tag in config["tags"] if tag not in known]
     annotate(store, "tag", [(target, tag) for tag in tags], author)
     label = config["label"]
     if label and label not in (before.get("label"), now.label):
@@ -355,6 +364,8 @@ class Verdict:
 
 def verify_remarks(store: Store, allowed_signers: Path) -> Verdict:
     """Verify every signature against a file of allowed signers. Raises UsageError if it cannot be read."""
+    from concurrent.futures import ThreadPoolExecutor
+
     require_signers(allowed_signers)
     rows = list_annotations(store)
     signed = [row for row in rows if row.signature is not None]

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import struct
 from collections.abc import Sequence
@@ -40,6 +41,11 @@ MAX_SIDE = 16_383
 MAX_PIXELS = 89_000_000
 """The most pixels of an image, for writing and for reading; above 89.5 million Pillow warns, above twice as
 many it refuses."""
+
+
+def readable(text: str) -> str:
+    """A text of the operating system as UTF-8, which its bytes need not be: others are shown as \\xff."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def text_digest(text: str) -> bytes:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import UsageError
-from panic.store.codec import canonical_json
+from panic.store.codec import canonical_json, readable
 from panic.store.secrets import ADDRESS, CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
 
 PATCH_LIMIT = 256 * 1024
@@ -111,11 +111,6 @@ def redacted(environment: Mapping[str, str], hidden: Collection[str] = ()) -> di
         else _without_patterns(readable(value))
         for name, value in sorted(environment.items())
     }
-
-
-def readable(text: str) -> str:
-    """A text of the operating system as UTF-8, which its bytes need not be: others are shown as \\xff."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
@@ -205,6 +200,14 @@ def _git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> str | N
     return _output("git", *quietly, "-C", str(folder), *arguments, timeout_s=timeout_s)
 
 
+def trained_step(folder: Path, uid: str) -> int | None:
+    """After how many steps of the training with this uid a folder's model was written, if it was."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads((folder / TRAINED).read_bytes())
+        return int(content["step"]) if content["training"] == uid else None
+    return None
+
+
 def training_of(folder: Path) -> str | None:
     """The uid of the training that a folder's model came out of, if it is one of `panic train`."""
     for file in (folder / TRAINED, folder.with_name(f"{folder.name}.training") / "recipe.json"):
@@ -289,6 +292,15 @@ def gpu_energy_j() -> dict[str, float]:
         }
     except Exception:  # no library, no GPU, an old or a divided one
         return {}
+
+
+def energy_used(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, Any]:
+    """What a record of provenance says of the energy that GPUs have used between two questions."""
+    if not before:
+        return {}
+    return {
+        "gpu_energy_j": {uuid: round(now[uuid] - used, 3) for uuid, used in before.items() if uuid in now}
+    }
 
 
 @cache

@@ -213,6 +213,8 @@ def experiment(
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names[-10:])}."
     if any(uid.startswith(str(selector)) for _, uid, _ in known):
         hint = "The beginning of a uid has at least 4 characters."
+    if store.db.value("SELECT 1 FROM training WHERE name = ?1 OR folder = ?1 LIMIT 1", selector):
+        hint = "A training is called so: panic show, status, compare and report --of training tell of it."
     raise NotFound(f"No experiment {str(selector)!r} in {store.path}.", hint=hint)
 
 

@@ -11,12 +11,10 @@ configuration names are not run: a checkout's own configuration may come from an
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -86,6 +84,8 @@ def _line(text: str) -> str:
 
 
 def _user_at_host() -> str:
+    import getpass
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without an entry in the system's list
@@ -105,6 +105,8 @@ def sign(message: bytes, key: str) -> str:
 
     Raises SigningError with what ssh-keygen says.
     """
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="panic-sign-") as folder:
         file, options = key, []
         if key.startswith(LITERAL_KEYS):
@@ -132,6 +134,8 @@ def verify(message: bytes, signature: str, author: str, at: float, allowed_signe
         moment = time.strftime("%Y%m%d%H%M%S", time.localtime(at))
     except (ValueError, OverflowError, OSError):
         return "its time is none"
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="panic-verify-") as folder:
         file = Path(folder) / "signature"
         file.write_text(signature)

@@ -199,6 +199,11 @@ class DeviceTime:
     duration_s: float
 
 
+def devices_of(store: Store, session: int) -> list[str]:
+    """Return what a session has computed on."""
+    return [name for (name,) in store.db.rows("SELECT DISTINCT device FROM batch WHERE session = ?", session)]
+
+
 def device_times(store: Store, experiment: int) -> list[DeviceTime]:
     """Batches, items and seconds per device of an experiment; without endpoints."""
     rows = store.db.rows(

@@ -18,11 +18,10 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import apsw
 
@@ -38,6 +37,9 @@ from panic.store.files import (
     refuse_network,
     take_lock,
 )
+
+if TYPE_CHECKING:
+    import tempfile
 
 log = logging.getLogger("panic.store")
 
@@ -109,6 +111,8 @@ class Store:
         except StoreTooOld:
             if not copy_older:
                 raise
+        import tempfile  # which reading a store of this schema does without
+
         self._copy = tempfile.TemporaryDirectory(prefix="panic-store-")
         copy = Path(self._copy.name) / "store.sqlite"
         log.warning(

@@ -246,10 +246,11 @@ def show(store: Store, key: str, names: Sequence[str], rows: Mapping[int, Mappin
     connection.execute(
         f"CREATE TEMP TABLE {key}_metric ({', '.join([f'{key} INTEGER PRIMARY KEY', *names])})"
     )
-    connection.executemany(
-        f"INSERT INTO temp.{key}_metric VALUES ({', '.join('?' * (1 + len(names)))})",
-        ((row, *map(known.get, names)) for row, known in rows.items()),
-    )
+    with connection:
+        connection.executemany(
+            f"INSERT INTO temp.{key}_metric VALUES ({', '.join('?' * (1 + len(names)))})",
+            ((row, *map(known.get, names)) for row, known in rows.items()),
+        )
 
 
 def runs_of(store: Store, experiments: Sequence[int]) -> list[int]:

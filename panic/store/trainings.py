@@ -10,26 +10,35 @@ one short transaction, at any time and beside a run. A training is no result: no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import ConflictError, NotFound, StoreCorrupt
-from panic.store.annotations import PREFIX_LENGTH, Target, annotate, list_annotations, short_transaction
-from panic.store.codec import canonical_json, decode_object
-from panic.store.provenance import readable
+from panic.store import reading
+from panic.store.annotations import (
+    PREFIX_LENGTH,
+    Target,
+    annotate,
+    list_annotations,
+    say_configured,
+    short_transaction,
+)
+from panic.store.codec import canonical_json, decode_object, readable
 from panic.store.records import AnnotationRow
-from panic.store.signing import Author
+from panic.store.signing import Author, present_author, signed_if_possible
 from panic.store.store import Store
 
 if TYPE_CHECKING:
     import apsw
 
-RUNNING, INTERRUPTED = "running", "interrupted"
+RUNNING, INTERRUPTED, FAILED, COMPLETE = "running", "interrupted", "failed", "complete"
 JSON = ("config", "provenance", "measures")
 CLOCK_SLACK_S = 1.0
 """By so much a process may seem to have begun after its training did: the kernel counts in ticks."""
@@ -128,6 +137,29 @@ def keep(store: Store, entry: TrainingRow) -> None:
         db.connection.execute(ENTER, values)
 
 
+def declare_complete(store: Store, row: TrainingRow, step: int) -> None:
+    """Say of a training that it is complete at a step; more steps reopen it. Raises as `keep`."""
+    config = {**row.config, "steps": step}
+    ended = {"ended_at": time.time(), "updated_at": time.time(), "end_state": COMPLETE, "message": None}
+    keep(store, replace(row, config=config, step=step, steps=step, **ended))
+
+
+def mark_as_configured(store: Store, entry: TrainingRow) -> None:
+    """Say of a training the tags and the label of its config, before it is kept: so far the store has others.
+
+    Unsigned if it has to be. Raises as `keep`.
+    """
+    sql = "SELECT config FROM training WHERE uid = ? AND folder = ?"
+    before = _object(store.db.value(sql, entry.uid, entry.folder) or "{}")
+    if any(entry.config.get(said) not in (None, [], before.get(said)) for said in ("tags", "label")):
+        target = Target(kind="training", uid=entry.uid, name=entry.name)
+
+        def say(author: Author) -> None:
+            say_configured(store, target, before, entry.config, author)
+
+        signed_if_possible(say, present_author(), f"what the config says of {entry.name} (tags and label)")
+
+
 def bring(connection: apsw.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     """Enter trainings as another store's table has them; of one that is here, the later state stays.
 
@@ -190,6 +222,25 @@ def find_training(store: Store, selector: str) -> TrainingRow | None:
         folder = readable(os.path.abspath(os.path.expanduser(selector)))
         return None if folder == selector else find_training(store, folder)
     return _row(store.db.row(f"SELECT {', '.join(NAMES)} FROM training WHERE id = ?", *found[0]))
+
+
+def training_names(store: Store) -> list[tuple[str, str]]:
+    """Return the name of each training, its folder where others are called so, too, and its uid."""
+    rows = store.db.rows(
+        f"SELECT name, folder, uid, max(id) AS last FROM training WHERE NOT {DELETED}"
+        " GROUP BY uid ORDER BY last"
+    )
+    times = Counter(name for name, *_ in rows)
+    return [(name if times[name] == 1 else folder, uid) for name, folder, uid, _ in rows]
+
+
+def named_training(store: Store, selector: str) -> TrainingRow | None:
+    """Return the training that a text names, if it names no experiment; one with a slash is a folder."""
+    if os.sep not in selector:
+        with contextlib.suppress(NotFound):
+            reading.experiment(store, selector)
+            return None
+    return find_training(store, selector)
 
 
 def place_of(store: Store, entry: TrainingRow) -> int:

@@ -30,10 +30,11 @@ from panic.store.codec import (
     encode_vector,
     is_image_prompt,
     prompt_digest,
+    readable,
 )
 from panic.store.indexing import INDEXED_AT_ONCE, index_some
 from panic.store.missing import Shared
-from panic.store.provenance import readable, without_tokens
+from panic.store.provenance import without_tokens
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
 from panic.store.store import Store
 

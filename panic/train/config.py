@@ -24,14 +24,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from pydantic_core import PydanticCustomError
 
 from panic.config import problems, sources
-from panic.config.fields import HUB_ID
+from panic.config.fields import HUB_ID, Label, Name, Tag
 from panic.config.load import apply_override
 from panic.config.problems import Problem, Source, dotted
 from panic.config.prompt_origins import MistakesError
 from panic.config.sweeps import combinations, first_sweep
 from panic.errors import ConfigError
 
-# May differ between two calls of one training: how long, how often it saves and looks, on what it runs.
+# May differ between two calls of one training: how long, how often it saves and looks, on what it runs, and
+# what is said of it.
 OPERATIONAL = frozenset(
     {
         "output",
@@ -43,6 +44,9 @@ OPERATIONAL = frozenset(
         "export",
         "log_every",
         "compile",
+        "project",
+        "tags",
+        "label",
     }
 )
 _OF_FOLDERS = frozenset({"captions", "balance", "validation"})
@@ -126,6 +130,9 @@ class Training(Section):
     evaluate_every: Count = 1000
     export: Literal["last", "best"] = "last"  # weights of the last step, or of the best evaluation
     log_every: Count = 20
+    project: Name | None = None
+    tags: list[Tag] = []  # words to find it by in a store
+    label: Label | None = None  # one line on it
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -293,7 +300,8 @@ TASKS: dict[str, type[Training]] = {
 }
 _PATHS = (("output",), ("data", "folder"), ("data", "captions"))
 # Folders or hub ids: made absolute where the folder exists.
-_MODELS = tuple(("model", key) for key in ("base", "autoencoder", "tokenizer", "text_encoder"))
+MODEL_KEYS = ("base", "autoencoder", "tokenizer", "text_encoder")
+_MODELS = tuple(("model", key) for key in MODEL_KEYS)
 
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Any:

@@ -83,7 +83,7 @@ class TrainingProgress:
 
     It is told before the first step and after the last one, with neither a loss nor measures; every
     `log_every` steps with the mean loss since; after an evaluation with its measures, once its checkpoint is
-    written.
+    written. is_saved: the model of this step lies in `output` now.
     """
 
     step: int
@@ -91,6 +91,7 @@ class TrainingProgress:
     loss: float | None = None
     measures: Mapping[str, float] | None = None
     seconds_per_step: float = 0.0
+    is_saved: bool = False
 
 
 def rate(step: int, config: Training) -> float:
@@ -209,6 +210,7 @@ def _fit(
                 trained.restore(checkpoints.best())
             with trained.averaged():
                 task.save(Path(config.output))
+            show(TrainingProgress(step=step, steps=config.steps, is_saved=True))
         is_stopped = is_stopped or stopping()
     if is_stopped and step < config.steps:
         raise Interrupted(

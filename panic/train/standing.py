@@ -72,6 +72,12 @@ def standing_of(folder: Path) -> Standing:
     )
 
 
+def saved_step(folder: Path) -> int | None:
+    """Return the step of the newest checkpoint in a folder; None where there is none."""
+    found = [path.stem.removeprefix("step-") for path in folder.glob("step-*.pt")]
+    return max((int(step) for step in found if step.isdecimal()), default=None)
+
+
 def _last_row(path: Path) -> dict[str, float]:
     """The numbers of the last whole row of a journal's file."""
     try:

@@ -14,7 +14,10 @@ import typer
 
 from panic.cli.app import app
 from panic.cli.ask import complete_question
+from panic.store import Store, reading
+from panic.store.trainings import keep
 from tests.patience import LONGEST_S
+from tests.store.sample import entry
 
 from .conftest import Invoke
 
@@ -68,6 +71,22 @@ def test_bash_completes_commands_options_and_experiments(programs: Path, store: 
     assert run == ["6a49eba9a5fd8600"]
 
 
+def test_bash_completes_trainings_and_ids(programs: Path, store: Path) -> None:
+    with Store(store) as opened:
+        for digit, folder in {"a": "/x/dim", "b": "/y/twin", "c": "/z/twin"}.items():
+            keep(opened, entry(Path(folder).name, folder=folder, uid=digit * 64))
+        own = reading.experiment(opened, "demo").uid
+    either, alone, several, begun, of_experiment = completed(
+        *(programs, "panic stop d", "panic verify d", "panic tag /", "panic requirements aa"),
+        f"panic show {own[:9]}",
+    )
+    assert sorted(either) == ["demo", "dim"]
+    assert alone == ["demo"]
+    assert sorted(several) == ["/y/twin", "/z/twin"]
+    assert begun == ["a" * 64]
+    assert of_experiment == [own]
+
+
 def test_questions_that_other_packages_add_are_completed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -103,8 +122,10 @@ def test_the_nushell_script_knows_every_command_and_option(panic: Invoke) -> Non
     assert "  ...configs: path" in externs["panic run"]
     assert "  --set: string  # " in externs["panic run"]
     assert "  --verbose(-v)  # " in externs["panic list"]
-    assert '  experiment?: string@"nu-complete panic experiments"' in externs["panic show"]
-    assert '  experiment: string@"nu-complete panic experiments"' in externs["panic project"]
+    assert '  experiment?: string@"nu-complete panic experiments"' in externs["panic verify"]
+    assert '  experiment?: string@"nu-complete panic targets"' in externs["panic show"]
+    assert '  experiment: string@"nu-complete panic targets"' in externs["panic project"]
+    assert '  target: string@"nu-complete panic targets"' in externs["panic tag"]
     assert "  --output(-o): path" in externs["panic export"]
     assert "  --every: int" in externs["panic images"]
     tree = typer.main.get_command(app)

@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 
 from panic import find
+from panic.errors import NotFound
 from panic.store import Store
-from panic.store.annotations import list_annotations
+from panic.store.annotations import Target, annotate, list_annotations
+from panic.store.signing import Author
 
 from .conftest import Invoke, write_config
 
@@ -318,6 +320,7 @@ def test_outputs_of_what_was_deleted_are_not_found(panic: Invoke, store: Path) -
         )
     told = json.loads(panic("list", "--outputs", "--json").stdout)
     assert "stray" not in {row["text"] for row in told}
+    assert panic("tag", "0" * 64, "odd").exit_code == 2
     assert "state 0" in {row["text"] for row in told}
     stray = "(SELECT id FROM output WHERE text = 'stray')"
     stepped_in = (
@@ -330,9 +333,17 @@ def test_outputs_of_what_was_deleted_are_not_found(panic: Invoke, store: Path) -
             connection.execute(sql)
         listed = json.loads(panic("list", "--outputs", "--where", "text = stray", "--json").stdout)
         assert [row["text"] for row in listed] == ["stray"]
+    digests = [row["digest"] for row in json.loads(panic("list", "--outputs", "--json").stdout)]
     for name in names:
         assert panic("delete", name, "-y").exit_code == 0
     assert json.loads(panic("list", "--outputs", "--json").stdout) == []
+    for digest in digests:  # by its digest one could still be tagged
+        done = panic("tag", digest, "odd")
+        assert (done.exit_code, "No experiment" in done.stderr) == (2, True), done.output
+    it = Target(kind="output", uid=digests[0], name="it")
+    with Store(store) as opened, pytest.raises(NotFound):
+        annotate(opened, "tag", [(it, "odd")], Author(name="me"))
     assert panic("tag", "odd", "--of", "output", "--where", "modality = text").exit_code == 2
     assert panic("undelete", names[0]).exit_code == 0
-    assert json.loads(panic("list", "--outputs", "--json").stdout)
+    [digest, *_] = [row["digest"] for row in json.loads(panic("list", "--outputs", "--json").stdout)]
+    assert panic("tag", digest, "odd").exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -37,7 +38,7 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def last_provenance(store: Path) -> dict[str, object]:
+def last_provenance(store: Path) -> dict[str, Any]:
     with Store(store) as opened:
         return dict(reading.sessions(opened, reading.experiment(opened, "demo").id)[-1].provenance)
 
@@ -146,6 +147,29 @@ def test_what_a_store_said_became_lines_of_requirements(panic: Invoke, store: Pa
         opened.db.connection.execute("UPDATE session SET provenance = ?", (json.dumps(said),))
     lines = panic("requirements", "demo", "--all").stdout.splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["polars==1.2.3"]
+
+
+def test_a_file_of_prompts_is_known_by_its_digest_and_by_what_dvc_says(panic: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    file.write_text("text\nstate 0\nstate 3\nstate 4\n")
+    config = write_config(tmp_path, prompts="[{file: prompts.csv, n: 2}]")
+    assert panic("run", config, "--quiet").exit_code == 0
+    told = hashlib.sha256(file.read_bytes()).hexdigest()
+    [known] = last_provenance(tmp_path / "panic-store")["prompts"]
+    asked = {"file": "prompts.csv", "n": 2}
+    assert known == {"from": asked, "sha256": told, "num_prompts": 2}
+    assert f"2 prompts of file prompts.csv, n 2, sha256 {told[:12]}" in panic("show", "demo").stdout
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    beside = tmp_path / "prompts.csv.dvc"
+    beside.write_text(f"outs:\n- md5: {md5}\n  size: 27\n  hash: md5\n  path: prompts.csv\n")
+    assert panic("run", config, "--set", "max_length=9", "--quiet").exit_code == 0
+    [known] = last_provenance(tmp_path / "panic-store")["prompts"]
+    assert known == {"from": asked, "sha256": told, "md5": md5, "num_prompts": 2}
+    assert f"md5 {md5[:12]}" in panic("show", "demo").stdout
+    for nonsense in (b"outs: 3\n", b"\xff", b"- {", b"outs: [{path: other, md5: x}]\n"):
+        beside.write_bytes(nonsense)
+        assert panic("run", config, "--quiet").exit_code == 0
+        assert "md5" not in last_provenance(tmp_path / "panic-store")["prompts"][0]
 
 
 def test_requirements_have_the_recorded_versions(panic: Invoke, store: Path) -> None:

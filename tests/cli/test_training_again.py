@@ -13,6 +13,7 @@ import pytest
 
 from panic.store import Store
 from panic.store.annotations import list_annotations
+from panic.store.provenance import trained_step
 from panic.store.trainings import keep
 from tests.cli.conftest import Invoke
 from tests.cli.test_trainings import _quiet_loggers, found, start, wait_for_step, write
@@ -48,6 +49,7 @@ def test_a_training_is_stopped_goes_on_and_is_made_again(panic: Invoke, store: P
         process.kill()
     [stopped] = found(panic)
     assert stopped["state"] == "interrupted"
+    assert trained_step(tmp_path / "model", stopped["id"]) == stopped["step"]
     assert panic("stop", "model").stdout == "Nobody performs model.\n"
     config.unlink()
     with Store(store) as opened:  # it is to end some time
@@ -305,3 +307,55 @@ def test_a_training_has_a_project(panic: Invoke, store: Path) -> None:
     assert (done.exit_code, "Did you mean night?" in done.stderr) == (2, True)
     assert panic("project", "mine", "").exit_code == 0
     assert [row["name"] for row in found(panic, "--project", "night")] == ["third"]
+
+
+@pytest.mark.slow
+def test_what_a_training_is_called_in_its_config_is_said_of_it(
+    panic: Invoke, store: Path, tmp_path: Path
+) -> None:
+    """As of an experiment: what people said since holds, and none of it is part of the recipe."""
+    said = {"tags": ["fast", "first"], "label": "a label", "project": "night"}
+    config = write(tmp_path, steps=1, evaluate_every=5, **{**said, "tags": ["fast"], "label": "old"})
+    given = ("--tag", "fast", "--tag", "first", "--label", "a label")
+    assert panic("train", config, *given, "--quiet").exit_code == 0
+    [row] = found(panic, "--project", "night")
+    assert (row["tags"], row["label"], row["project"]) == (["fast", "first"], "a label", "night")
+    assert "is in the project night" in panic("project", "model").stdout
+    assert panic("untag", "model", "fast").exit_code == 0
+    assert panic("label", "model", "another").exit_code == 0
+    assert panic("project", "model", "day").exit_code == 0
+    changed = write(tmp_path, steps=2, evaluate_every=5, **{**said, "tags": ["fast", "first", "late"]})
+    assert panic("train", changed, "--quiet").exit_code == 0
+    [row] = found(panic)
+    assert (row["step"], row["tags"], row["label"]) == (2, ["first", "late"], "another")
+    assert row["project"] == "day"
+    assert panic("project", "model", "").exit_code == 0
+    assert found(panic)[0]["project"] == "night"
+    again = ("--set", "learning_rate=0.01", "--set", "label=its own", "--trust", "--quiet")
+    assert panic("again", "model", *again).exit_code == 0
+    made = found(panic)[-1]
+    assert (made["name"], made["tags"], made["label"]) == ("model-2", [], "its own")
+    assert made["project"] == "night"
+
+
+def test_what_cannot_be_said_of_a_training_is_told(panic: Invoke, store: Path, tmp_path: Path) -> None:
+    wrong: dict[str, Any] = {"tags": ["two words"], "label": "two\nlines", "project": "no such/"}
+    done = panic("train", write(tmp_path, **wrong), "--dry-run")
+    assert done.exit_code == 2
+    for place in ("tags", "label", "project"):
+        assert place in done.stderr
+    assert panic("train", write(tmp_path), "--tag", "two words", "--dry-run").exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_settings_say_the_project_of_a_training_that_names_none(
+    panic: Invoke, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("panic.toml").write_text('project = "ours"\n')
+    assert panic("train", write(tmp_path, steps=1), "--quiet").exit_code == 0
+    assert found(panic)[0]["project"] == "ours"
+    assert panic("train", write(tmp_path, steps=2, project="own"), "--quiet").exit_code == 0
+    assert found(panic)[0]["project"] == "own"
+    monkeypatch.setenv("PANIC_PROJECT", "night")
+    assert panic("train", write(tmp_path, steps=3, project="own"), "--quiet").exit_code == 0
+    assert found(panic)[0]["project"] == "night"

@@ -24,7 +24,7 @@ from panic.models import registry
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, missing, reading, working, writing
 from panic.store.codec import text_digest
-from panic.store.records import NewFailure, NewOutput
+from panic.store.records import NewBatch, NewFailure, NewOutput
 from tests.engine.by_hand import FRESH, opened, perform, states
 from tests.engine.conftest import make_config
 
@@ -261,6 +261,31 @@ def test_what_gpus_have_used_is_recorded_when_it_ends(
             pass
         [row] = reading.sessions(store)
         assert row.provenance.get("gpu_energy_j") == used
+
+
+@pytest.mark.parametrize(("executor", "hosts"), [("ray", ["far", "a b"]), ("local", [])])
+def test_the_hosts_of_workers_of_a_cluster_were_not_recorded(
+    tmp_path: Path, executor: str, hosts: list[str]
+) -> None:
+    config = make_config(executor=executor)
+    plan, device = make_plan(config, "cpu"), CpuDevice()
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        fingerprints = registry.fingerprints(plan.specs)
+        opening = open_session(plan, fingerprints, device, store, command="test", on_progress=lambda _: None)
+        with opening as session:
+            session.pin({}, {})
+            shape = {"epoch": 0, "size": 1, "padded_size": 1, "started_at": 1.0, "duration_s": 1.0}
+            for place, host in enumerate(["far", "a b", "far"]):
+                batch = NewBatch(
+                    id=writing.next_batch_id(store),
+                    session=session.number,
+                    model=reading.models(store)[0].id,
+                    device=f"cpu on {host}, node 0123abc{place}, worker {place}",
+                    **shape,
+                )
+                writing.commit(store, Commit(batches=[batch]))
+        [row] = reading.sessions(store)
+    assert row.provenance["hosts"] == [row.host, *hosts]
 
 
 def test_a_session_says_where_its_models_come_from_and_its_tags_alone_are_kept(tmp_path: Path) -> None:

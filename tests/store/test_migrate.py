@@ -123,6 +123,12 @@ def test_migrations_are_numbered_without_gaps():
         assert names == [f"{number:04d}.sql" for number in range(1, len(names) + 1)]
 
 
+def test_the_digests_of_the_newest_schemas_are_those_of_what_the_migrations_make():
+    for kind, digest in migrate.SCHEMAS.items():
+        newest = len(migrate.migrations(kind))
+        assert migrate.schema_digest(migrate.expected_schema(kind, newest)) == digest
+
+
 def later(monkeypatch, sql):
     """Pretend that one more migration of the store was shipped."""
     shipped = migrate.migrations

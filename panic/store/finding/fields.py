@@ -296,7 +296,11 @@ FIELDS: tuple[Field, ...] = (
     _training("id", "text", "training.uid", "its id: what it learns from what, and how", "id like '3f9c%'"),
     _training("task", "text", "training.task", "what it trains", "task = diffusion"),
     _training("folder", "text", "training.folder", "where its model is", "folder like '%/mine'"),
-    _training("project", "text", _said(OF_TRAINING, "project"), "its project", "project = colours"),
+    _training(
+        "project", "text",
+        f"coalesce({_said(OF_TRAINING, 'project')}, json_extract(training.config, '$.project'))",
+        "its project: what `panic project` says, else its config", "project = colours",
+    ),
     _training("state", "state", TRAINING_STATE, "where it stands", "state = running"),
     *(
         _training(name, "number", f"training.{name}", about, example)
