@@ -64,8 +64,10 @@ NAMES = {
     "extendleft": "extend", "reversed": "list",
 }  # fmt: skip
 SQL = re.compile(r"\b(SELECT|WHERE|WITH|JOIN|HAVING)\b")
+SIDE = r"(?:\{{1,2}\w+\}{1,2}\.)?[\w.]+"
+"""A column, also of a table that a formatted text names."""
 SQL_COMPARISON = re.compile(
-    r"(?<!SET )(?<![\w.])[\w.]+ (?:=|<>|>=|<=|<|>) (?:\?\d?|-?\d+|'\w+'|[\w.]+)(?![\w.(])"
+    rf"(?<!SET )(?<![\w.}}{{]){SIDE} (?:=|<>|>=|<=|<|>) (?:\?\d?|-?\d+|'\w+'|{SIDE})(?![\w.({{])"
 )
 
 
