@@ -12,12 +12,13 @@ import pytest
 
 from panic.errors import NotFound, UsageError
 from panic.store import Commit, NewDiagram, NewEmbedding, NewOutput, NewRun, Store, reading, writing
-from panic.store.annotations import Target, annotate, run_uid
+from panic.store.annotations import Target, annotate, list_annotations, run_target, run_uid
 from panic.store.codec import text_digest
 from panic.store.finding import queries
 from panic.store.finding.fields import FIELDS, Fields, Metric
 from panic.store.finding.fields import Target as Kind
 from panic.store.finding.found import find
+from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only_runs
 from panic.store.finding.queries import Query, config_paths, find_run, table
 from panic.store.records import NewDistance, NewIntervention, NewVectorisation
 from panic.store.signing import Author
@@ -147,6 +148,69 @@ def test_defaults_of_what_is_told(rich: Store) -> None:
         {"name": "alpha", "drift": 0.5}
     ]
     rich.db.connection.execute("DROP TABLE temp.experiment_metric")
+
+
+# --- narrowing
+
+
+def counted(store: Store) -> dict[str, int]:
+    return {name: store.db.value(f"SELECT count(*) FROM {name}") for name in OF_EXPERIMENTS}
+
+
+def test_of_a_narrowed_store_every_table_has_what_is_of_the_experiment(
+    rich: Store, filled: tuple[Path, Sample]
+) -> None:
+    sample, every = filled[1], counted(rich)
+    of = {}
+    for name in ("alpha", "beta"):
+        with only_experiments(rich, [getattr(sample, name)]):
+            of[name] = counted(rich)
+    nothing = dict.fromkeys(("answer", "spending", "attempt", "repeated", "deletion", "training"), 0)
+    assert of["alpha"] == nothing | {
+        "experiment": 1, "run": 4, "session": 1, "epoch": 3, "invocation": 9, "intervention": 1, "stuck": 1,
+        "failure": 1, "batch": 10, "output": 10, "embedding": 4, "diagram": 2, "diagram_bars": 3,
+        "vectorisation": 3, "distance": 1, "annotation": 6,
+    }  # fmt: skip
+    assert of["beta"] == nothing | {
+        "experiment": 1, "run": 1, "session": 1, "epoch": 3, "invocation": 2, "intervention": 0, "stuck": 0,
+        "failure": 0, "batch": 3, "output": 3, "embedding": 2, "diagram": 1, "diagram_bars": 1,
+        "vectorisation": 1, "distance": 0, "annotation": 0,
+    }  # fmt: skip
+    assert counted(rich) == every
+    assert not rich.db.rows("SELECT name FROM temp.sqlite_schema WHERE name IN ('chosen', 'run')")
+    with only_runs(rich, [sample.noisy]):
+        assert [row.id for row in reading.runs(rich)] == [sample.noisy]
+        assert rich.db.value("SELECT count(*) FROM experiment") == 2
+    with only_experiments(rich, [sample.alpha, sample.beta, sample.alpha]):
+        assert [row.name for row in reading.experiments(rich)] == ["alpha", "beta"]
+
+
+def test_what_is_named_by_the_content_of_a_row_is_narrowed_too(folder: Path, sample: Sample) -> None:
+    """Trainings by what sessions say of their models, remarks on runs by what these are."""
+    uids = {}
+    with Store(folder, write=True) as store:
+        for name in ("one", "two"):
+            keep(store, entry(name))
+            uids[name] = entry(name).uid
+        for experiment, name in ((sample.alpha, "one"), (sample.beta, "two")):
+            provenance = {"models": {"draw": {"training": uids[name]}, "tell": {}}}
+            writing.start_session(store, experiment, "again", provenance)
+        for run in reading.runs(store):
+            name = "alpha" if run.experiment == sample.alpha else "beta"
+            annotate(store, "comment", [(run_target(name, run), f"run {run.id}")], ME)
+        call = store.db.value("SELECT min(id) FROM batch")
+        with store.transaction() as connection:
+            connection.execute("INSERT INTO answer (batch) VALUES (?)", (call,))
+            connection.execute("INSERT INTO spending VALUES (1, ?, 1, 1)", (sample.draw,))
+    with Store(folder) as store:
+        for experiment, name, runs, asked in (
+            (sample.alpha, "one", [1, 2, 3, 4], 1),
+            (sample.beta, "two", [5], 0),
+        ):
+            with only_experiments(store, [experiment]):
+                assert [row.name for row in list_trainings(store)] == [name]
+                assert [row.text for row in list_annotations(store)] == [f"run {run}" for run in runs]
+                assert counted(store)["answer"] == counted(store)["spending"] == asked
 
 
 # --- queries
