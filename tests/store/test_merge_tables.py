@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from panic.arms import BASELINE
+from panic.errors import StoreCorrupt
 from panic.store import Commit, NewDiagram, NewRun, Store, reading, writing
 from panic.store.annotations import annotate, run_target
 from panic.store.check import check
@@ -18,9 +19,11 @@ from panic.store.merging.conflicts import shrunk
 from panic.store.merging.merge import merge
 from panic.store.records import NewDistance, NewVectorisation
 from panic.store.signing import Author
+from panic.store.snapshot import snapshot
 from panic.store.trainings import deleted_of, keep, list_trainings, mark_deleted
 from tests.engine.conftest import dump
-from tests.store.sample import SETTINGS, Sample, entry, output, picture
+from tests.rights import folder_of_others, without_rights
+from tests.store.sample import NETWORK, SETTINGS, Sample, entry, output, picture, steps
 from tests.store.test_merge_orders import OLD, read, write
 
 MEMORY = "INSERT INTO working_memory VALUES ('f', 'cpu', {}, 1, {}, 1.0)"
@@ -124,6 +127,140 @@ def test_numbers_of_one_kind_that_are_one_by_chance_are_not_taken_for_each_other
                  reading.experiments(store)}  # fmt: skip
         assert named == {"one": ["state 0"], "other": ["state 5"]}
         assert len(reading.models(store)) == 1
+
+
+# --- whose runs stay
+
+
+@pytest.mark.parametrize(("keep", "made"), [("mine", "a"), ("theirs", "b")])
+def test_what_is_not_in_conflict_comes_whosever_runs_stay(
+    two: tuple[Path, Path], sample: Sample, tmp_path: Path, keep: merging.Keep, made: str
+) -> None:
+    """Two runs are in conflict, and the source has two more."""
+    with Store(two[1], write=True) as store:
+        writing.add_runs(store, sample.alpha, [NewRun(network=NETWORK, prompt="n", seed=1, max_length=1)])
+        writing.add_runs(store, sample.beta, [NewRun(network=NETWORK, prompt="n", seed=1, max_length=1)])
+        with store.transaction() as connection:
+            for run, step in ((sample.noisy, 3), (sample.shared, 1)):
+                connection.execute(
+                    "UPDATE invocation SET output = (SELECT id FROM output WHERE text = 'b')"
+                    " WHERE run = ? AND step = ?",
+                    (run, step),
+                )
+    merged = merge(two, tmp_path / "into", keep=keep)
+    assert (merged.num_settled, merged.num_runs, merged.conflicts) == (2, 7, [])
+    with Store(tmp_path / "into") as store:
+        assert [len(reading.runs(store, name)) for name in ("alpha", "beta")] == [5, 2]
+        assert store.db.value("SELECT count(*) FROM invocation") == 11
+        last = store.db.value(
+            "SELECT text FROM invocation JOIN output ON output.id = output WHERE run = ? AND step = 3",
+            sample.noisy,
+        )
+        assert last == made
+        assert check(store) == []
+
+
+def test_a_run_that_was_left_out_is_refused_in_its_own_experiment_and_arm_alone(tmp_path: Path) -> None:
+    """Its like in another experiment, with another seed, of another network or arm comes."""
+    for number, text in enumerate(("state 1", "state 2")):
+        write(tmp_path / str(number), {"state 0": [text, "state 3", "state 4"]})
+    with Store(tmp_path / "1", write=True) as store:
+        alike = [
+            NewRun(network=("m",), prompt="state 0", seed=-1, max_length=3),
+            NewRun(network=("m", "m"), prompt="state 0", seed=42, max_length=3),
+            NewRun(network=("m",), prompt="state 0", seed=42, max_length=3, arm="swap"),
+            NewRun(network=("m",), prompt="state 9", seed=42, max_length=3),
+            NewRun(network=("m",), prompt="state 0", seed=-1, repeat=1, max_length=3),
+        ]
+        writing.add_runs(store, 1, alike)
+        other = writing.start_experiment(store, "other", {"name": "other"})
+        writing.add_runs(store, other, [NewRun(network=("m",), prompt="state 0", seed=42, max_length=3)])
+    for number, order in enumerate(((0, 1), (1, 0), (1, 0, 1))):
+        into = tmp_path / f"into-{number}"
+        assert len(merge([tmp_path / str(place) for place in order], into).conflicts) == 1
+        with Store(into) as store:
+            assert len(reading.runs(store, "test")) == 5
+            assert len(reading.runs(store, "other")) == 1
+            assert store.db.value("SELECT count(*) FROM invocation") == 0
+            assert store.db.rows("SELECT text FROM output ORDER BY 1") == [("state 0",), ("state 9",)]
+
+
+# --- sources
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE experiment SET name = '../x' WHERE name = 'alpha'", "a name that is none"),
+        ("UPDATE experiment SET uid = 'x' || substr(uid, 2) WHERE name = 'alpha'", "an id that is none"),
+    ],
+)
+def test_names_and_ids_of_a_source_are_not_trusted(
+    folder: Path, sample: Sample, tmp_path: Path, statement: str, said: str
+) -> None:
+    change(folder, statement)
+    with pytest.raises(StoreCorrupt, match=said):
+        merge([folder], tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_a_source_that_is_replaced_meanwhile_comes_as_it_is_in_the_end(
+    two: tuple[Path, Path], sample: Sample, tmp_path: Path
+) -> None:
+    """As a snapshot is, which somebody goes on making: its rows name images that were not there before."""
+    source = tmp_path / "snapshot"
+    snapshot(two[0], source)
+    with Store(two[0], write=True) as store:
+        session = writing.start_session(store, sample.alpha, "again", {})
+        models = (sample.draw, sample.tell)
+        writing.commit(store, steps(store, session, models, sample.untouched, "untouched", [picture(77)]))
+    replaced: list[str] = []
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what.startswith("images of") and not replaced:
+            replaced.append(what)
+            snapshot(two[0], source)
+
+    merged = merge([source], tmp_path / "into", tell=tell)
+    assert replaced
+    assert (merged.num_images, merged.num_runs, merged.num_invocations) == (5, 5, 12)
+    assert dump(tmp_path / "into") == dump(two[0])
+    with Store(tmp_path / "into") as store:
+        assert check(store) == []
+
+
+def test_a_source_that_nobody_may_write_is_merged(filled: tuple[Path, Sample]) -> None:
+    with folder_of_others() as base:
+        source = Path(shutil.copytree(filled[0], base / "source"))
+        for path in (*source.iterdir(), source):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        (base / "here").mkdir()
+        (base / "here").chmod(0o777)
+        with without_rights():
+            assert merge([source], base / "here" / "into").num_runs == 5
+        assert dump(base / "here" / "into") == dump(filled[0])
+        assert sorted(path.name for path in source.iterdir()) == ["images.sqlite", "lock", "store.sqlite"]
+
+
+def test_a_difference_of_pins_is_told_with_the_beginning_of_each(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    change(two[1], f"UPDATE model SET fingerprint = '{'x' * 60}' WHERE name = 'tell'")
+    told = merge(two, tmp_path / "into").conflicts
+    where = f"as its fingerprint in {two[1]}, and fingerprint of tell here (shape epoch 0)"
+    assert told == [f"{name}: tell has {'x' * 40} {where}" for name in ("alpha", "beta")]
+
+
+def test_epochs_of_one_store_alone_agree(two: tuple[Path, Path], sample: Sample, tmp_path: Path) -> None:
+    for path, size in zip(two, (4, 2), strict=True):
+        with Store(path, write=True) as store:
+            name, model = ("draw", sample.draw) if size == 4 else ("tell", sample.tell)
+            writing.add_epoch(store, sample.alpha, name, model=model, batch_size=size, device_kind="cpu")
+    assert merge(two, tmp_path / "into").conflicts == []
+    with Store(tmp_path / "into") as store:
+        known = [(row.name, row.number, row.batch_size) for row in reading.epochs(store, "alpha")]
+        assert {("draw", 1, 4), ("tell", 1, 2)} <= {*known}
+        assert len(known) == 5
 
 
 # --- meetings
