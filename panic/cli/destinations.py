@@ -1,11 +1,13 @@
 """Files and folders that results are written to: what is refused, what is made.
 
 What is there already is overwritten with --force only, except for the report that panic keeps in the store.
-A destination is claimed for as long as a block lasts: where that fails, the folders made for it go again.
+A destination is claimed for as long as a block lasts: where that fails, what is new of it goes again.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,12 +25,12 @@ ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what
 
 @contextmanager
 def claim_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """Have the folder of a file that is written in the block. Raises UsageError if it may not be."""
+    """Have the folder of a file that the block writes. Raises UsageError if it may not."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; the name of a file is needed.")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already.", hint="--force overwrites it.")
-    with _made(path.parent):
+    with _made(path, path.parent):
         yield path
 
 
@@ -47,7 +49,7 @@ def claim_report(store: Path, name: str) -> Iterator[Path]:
         raise UsageError(
             f"{file} is there already, and is no report of panic.", hint="Name another with --output FILE."
         )
-    with _made(folder):
+    with _made(file, folder):
         yield file
 
 
@@ -65,18 +67,26 @@ def claim_folder(path: Path, *, force: bool) -> Iterator[Path]:
         raise UsageError(f"{path} is a file; a folder is needed.")
     if path.is_dir() and any(path.iterdir()) and not force:
         raise UsageError(f"{path} is not empty.", hint="Name another folder; --force overwrites its files.")
-    with _made(path):
+    with _made(path, path):
         yield path
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder and those above it; if the block fails, those go again as far as they are empty."""
+def _made(path: Path, folder: Path) -> Iterator[None]:
+    """Make a folder for what is written at a path, itself or a file in it.
+
+    If the block fails, what it has written goes again unless something was there before, and so do folders
+    that were made, as far as nobody else has put anything into them.
+    """
+    is_new = not os.path.lexists(path)
     new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
+        with suppress(OSError):
+            if is_new:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         for one in new:
             with suppress(OSError):
                 one.rmdir()

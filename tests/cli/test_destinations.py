@@ -30,11 +30,26 @@ def test_folders_made_for_what_fails_go_again_and_no_others(tmp_path: Path) -> N
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 
-def test_what_was_written_before_a_failure_stays_where_it_is(tmp_path: Path) -> None:
-    with pytest.raises(NotFound), claim_folder(tmp_path / "a" / "b", force=False) as folder:  # noqa: PT012
-        (folder.parent / "x").touch()
+def test_what_a_failure_has_written_goes_and_what_others_have_stays(tmp_path: Path) -> None:
+    new = tmp_path / "a" / "b"
+    for claim in (claim_folder(new, force=False), claim_file(new / "x.svg", force=False)):
+        with pytest.raises(NotFound), claim as path:  # noqa: PT012
+            (path if path == new else path.parent).joinpath("x.svg").touch()
+            fail()
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NotFound), claim_file(new / "x.svg", force=False) as path:  # noqa: PT012
+        path.touch()
+        path.with_name("others").touch()
         fail()
-    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "x"]
+    assert [one.name for one in new.iterdir()] == ["others"]
+    (new / "x.svg").touch()
+    for claim in (claim_folder(new, force=True), claim_file(new / "x.svg", force=True)):
+        with pytest.raises(NotFound), claim:
+            fail()
+    assert sorted(one.name for one in new.iterdir()) == ["others", "x.svg"]
+    with claim_file(new / "y" / "z.svg", force=False) as path:
+        path.touch()
+    assert path.exists()
 
 
 def test_a_folder_below_a_file_or_one_that_may_not_be_made_leaves_nothing(tmp_path: Path) -> None:
@@ -90,4 +105,13 @@ def test_a_report_of_a_damaged_store_leaves_no_folder(panic: Invoke, store: Path
     assert panic("report", "demo").exit_code == 1
     assert not (store / "reports").exists()
     assert panic("report", "demo", "-o", "new/x.html").exit_code == 1
+    assert not Path("new").exists()
+
+
+def test_an_export_of_a_damaged_store_is_no_half_of_one(panic: Invoke, store: Path) -> None:
+    """Tables before the damaged one lay there like those of a whole export."""
+    with closing(sqlite3.connect(store / "store.sqlite")) as other, other:
+        other.execute("PRAGMA ignore_check_constraints=ON")
+        other.execute("UPDATE diagram_bars SET bars = zeroblob(3)")
+    assert panic("export", "-o", "new/deep").exit_code == 1
     assert not Path("new").exists()
