@@ -101,6 +101,7 @@ def test_a_refused_command_leaves_no_folder(panic: Invoke, store: Path, argument
 
 def test_a_report_of_a_damaged_store_leaves_no_folder(panic: Invoke, store: Path) -> None:
     with closing(sqlite3.connect(store / "store.sqlite")) as other, other:
+        other.execute("PRAGMA ignore_check_constraints=ON")
         other.execute("UPDATE embedding SET vector = zeroblob(3)")
     assert panic("report", "demo").exit_code == 1
     assert not (store / "reports").exists()

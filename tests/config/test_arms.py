@@ -74,3 +74,4 @@ def test_what_has_the_right_form_is_read_and_the_rest_is_left_out() -> None:
     assert arms["swap"][1][1] == InterventionSettings(every=3, model="m").intervention
     assert named_models(raw) == ["m", "n"]
     assert raw_arms({"arms": [1]}) == raw_arms({}) == {}
+    assert raw_arms({"arms": {"a": [5, None, "x", []]}}) == {"a": ()}

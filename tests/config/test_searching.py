@@ -85,8 +85,9 @@ def test_mistakes_have_their_places(said: str, place: str, message: str) -> None
 def test_all_mistakes_are_told_at_once_and_an_empty_space_is_one() -> None:
     with pytest.raises(ConfigError, match="has 2 mistakes"):
         space("a: {optimize: 3}\nb: {optimize: {values: [1]}}\nc: {optimize: {from: 2, to: 1}}\n")
-    with pytest.raises(ConfigError, match=r"x\.yaml: nothing in it is to be optimized"):
-        space("a: 1\n")
+    for nothing in ("a: 1\n", "values: [1, 2]\n"):
+        with pytest.raises(ConfigError, match=r"x\.yaml: nothing in it is to be optimized"):
+            space(nothing)
 
 
 def test_a_range_ends_at_numbers_that_a_float_can_be() -> None:

@@ -180,6 +180,16 @@ def test_a_mistake_elsewhere_keeps_its_place(tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_mistake_in_a_variant_of_a_sweep_is_shown_where_the_sweep_stands(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    text = CONFIG.replace("PocketDiffusion, steps: {values", "PocketDiffusion, revision: [1], steps: {values")
+    path.write_text(text.replace("quick: 3", "quick: 0"))
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert "demo.yaml:4:44: models.quick-steps=1.revision must be " in raised.value.message
+    assert "demo.yaml:10:22: batch_sizes.quick-steps=4 must be at least 1" in raised.value.message
+
+
 def test_a_cell_that_is_no_yaml_is_a_text(tmp_path: Path) -> None:
     (tmp_path / "grid.csv").write_text("prompt,steps\n@home,1\n*x,2\n")
     found = combinations({"rows": "grid.csv"}, tmp_path)
