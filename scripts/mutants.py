@@ -64,8 +64,10 @@ NAMES = {
     "extendleft": "extend", "reversed": "list",
 }  # fmt: skip
 SQL = re.compile(r"\b(SELECT|WHERE|WITH|JOIN|HAVING)\b")
+SIDE = r"(?:\{{1,2}\w+\}{1,2}\.)?[\w.]+"
+"""A column, also of a table that a formatted text names."""
 SQL_COMPARISON = re.compile(
-    r"(?<!SET )(?<![\w.])[\w.]+ (?:=|<>|>=|<=|<|>) (?:\?\d?|-?\d+|'\w+'|[\w.]+)(?![\w.(])"
+    rf"(?<!SET )(?<![\w.}}{{]){SIDE} (?:=|<>|>=|<=|<|>) (?:\?\d?|-?\d+|'\w+'|{SIDE})(?![\w.({{])"
 )
 
 
@@ -386,7 +388,7 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
             time.sleep(0.02)
         child = 0
         code = os.waitstatus_to_exitcode(ended[1])
-        return {0: "lived", 4: "no tests", 5: "no tests"}.get(code, "killed")
+        return {0: "lived", 5: "no tests"}.get(code, "killed")  # 4 where conftest.py cannot be imported
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ended[0] or child, signal.SIGKILL)  # also what the tests have started

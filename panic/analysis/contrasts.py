@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from panic.analysis.measured import fields as known_fields
 from panic.analysis.origin import listed, mapping, positive
@@ -118,7 +118,7 @@ def run_contrasts(store: Store, ids: Sequence[int]) -> list[Contrast]:
         told = said([{f"its {name}": row[name] for name in chosen} for row in rows])
         found += [Contrast(section=section, field=name[4:], values=values) for name, values in told]
     runs = {run.id: run for run in reading.runs(store, only=ids)}
-    courses = [_digests(store, runs[id]) for id in ids]
+    courses = [_course(store, runs[id]) for id in ids]
     parted = [NOTHING, *(_parted(courses[0], other) for other in courses[1:])]
     found.append(Contrast(section="results", field="parts at step", values=parted))
     experiments = reading.experiment_rows(store, [runs[id].experiment for id in ids])
@@ -130,19 +130,36 @@ def _plain(value: Any) -> Any:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _digests(store: Store, run: RunRow) -> list[str]:
-    """The digests of a run's outputs by step; of a stuck one to its full length, which is known."""
+class _Course(NamedTuple):
+    """What a run puts out: digests by step, the last `period` of which come again up to `length`."""
+
+    made: list[str]
+    period: int
+    length: int
+
+    def at(self, step: int) -> str:
+        """The digest of the output of a step."""
+        beyond = step - len(self.made)
+        return self.made[step] if beyond < 0 else self.made[beyond % self.period - self.period]
+
+
+def _course(store: Store, run: RunRow) -> _Course:
+    """The outputs of a run; those of a stuck one to its full length, which is known."""
     made = [step.output for step in contents.invocations(store, run.id)]
-    if run.period is not None:
-        while len(made) < run.max_length:
-            made.append(made[-run.period])
-    return made
+    if run.period is None or not 0 < run.period <= len(made):  # nobody's record, of which `panic check` tells
+        return _Course(made, 0, len(made))
+    return _Course(made, run.period, max(run.max_length, len(made)))
 
 
-def _parted(one: Sequence[str], other: Sequence[str]) -> str:
-    """The first step at which two courses have different outputs, as far as both go; NOTHING of none."""
-    both = min(len(one), len(other))
-    step = next((step for step in range(both) if one[step] != other[step]), None)
+def _parted(one: _Course, other: _Course) -> str:
+    """The first step at which two courses have different outputs, as far as both go; NOTHING of none.
+
+    Two that repeat themselves and are alike for as long as both periods together are alike for ever (Fine and
+    Wilf 1965): a run may be stuck for billions of steps.
+    """
+    both = min(one.length, other.length)
+    enough = max(len(one.made), len(other.made)) + one.period + other.period
+    step = next((step for step in range(min(both, enough)) if one.at(step) != other.at(step)), None)
     if step is not None:
         return str(step)
     return f"not within {both:,} steps" if both else NOTHING

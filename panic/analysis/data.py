@@ -42,6 +42,8 @@ from panic.store.records import EpochRow, ModelRow, RunRow
 log = logging.getLogger("panic.analysis")
 
 Vectors = NDArray[np.float32]
+FOR_EVER = 2**62
+"""Steps after which interventions come round that do so later than any run is long, and later than fits."""
 MEASURED = {
     "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "dimension": pl.Int64,
 }  # fmt: skip
@@ -201,7 +203,7 @@ class ExperimentData:
         arm = self.arms[run.experiment].get(run.arm, ())
         again = tuple(one for one in arm if one.every is not None)
         number = maps.setdefault((last_network(run.network, arm), again), len(maps))
-        return number, period_of(run.network, arm) if again else 1
+        return number, min(period_of(run.network, arm), FOR_EVER) if again else 1
 
     @cached_property
     def interventions(self) -> pl.DataFrame:

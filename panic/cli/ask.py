@@ -108,18 +108,20 @@ def figure(
     from panic.analysis.questions import ask
 
     asked = find(_needed(question))
-    with _evidence(shared, experiments, where, project) as found:
-        claim_file(output, force=force)
+    with (
+        _evidence(shared, experiments, where, project) as found,
+        claim_file(output, force=force),
+    ):
         drawn = {
             one.experiment.name: ask(asked, one) if null is None else figures_beside(asked, one, [null])
             for one in found
         }
         bare = _without_vectors(asked, found)
-    figures = {
-        name: _answered(question, name, of_one, len(drawn) > 1, name in bare)
-        for name, of_one in drawn.items()
-    }
-    save(side_by_side(figures, mode="dark" if dark else "light"), output)
+        figures = {
+            name: _answered(question, name, of_one, len(drawn) > 1, name in bare)
+            for name, of_one in drawn.items()
+        }
+        save(side_by_side(figures, mode="dark" if dark else "light"), output)
     if not shared.quiet:
         for name, of_one in figures.items():
             for one in of_one:
@@ -176,8 +178,8 @@ def table(
     chosen = _part(list(of_parts), part)
     frame = of_parts[chosen]
     if output is not None:
-        claim_file(output, force=force)
-        write(frame, output)
+        with claim_file(output, force=force):
+            write(frame, output)
         if not shared.quiet:
             console().print(f"Table: {output}, {frame.height:,} rows")
     elif as_json:

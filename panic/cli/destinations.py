@@ -1,10 +1,15 @@
 """Files and folders that results are written to: what is refused, what is made.
 
 What is there already is overwritten with --force only, except for the report that panic keeps in the store.
+A destination is claimed for as long as a block lasts: where that fails, what is new of it goes again.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -18,26 +23,34 @@ REPORT_MARK = b'<meta name="generator" content="panic">'
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there already.")]
 
 
-def claim_file(path: Path, *, force: bool) -> None:
-    """Make the folder of a file that is to be written. Raises UsageError if it may not be."""
+@contextmanager
+def claim_file(path: Path, *, force: bool) -> Iterator[Path]:
+    """Have the folder of a file that the block writes. Raises UsageError if it may not."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; the name of a file is needed.")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already.", hint="--force overwrites it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _made(path, path.parent):
+        yield path
 
 
-def claim_report(folder: Path, name: str) -> Path:
-    """The file of a report in a store's folder of them, which is written anew every time.
+@contextmanager
+def claim_report(store: Path, name: str) -> Iterator[Path]:
+    """Have a store's folder of reports, and the file in it, which is written anew every time.
 
-    Raises UsageError for a link, or for a file that panic did not write.
+    Raises UsageError for a link, or for a file that panic did not write; StoreError for a link as the folder.
     """
+    from panic.store.files import refuse_link
+
+    folder = store / "reports"
+    refuse_link(folder)
     file = folder / name
     if file.is_symlink() or (file.exists() and REPORT_MARK not in _beginning(file)):
         raise UsageError(
             f"{file} is there already, and is no report of panic.", hint="Name another with --output FILE."
         )
-    return file
+    with _made(file, folder):
+        yield file
 
 
 def _beginning(file: Path) -> bytes:
@@ -47,10 +60,34 @@ def _beginning(file: Path) -> bytes:
         return opened.read(1000)
 
 
-def claim_folder(path: Path, *, force: bool) -> None:
-    """Make a folder for several files. Raises UsageError if there are other things in it."""
+@contextmanager
+def claim_folder(path: Path, *, force: bool) -> Iterator[Path]:
+    """Have a folder for the files of the block. Raises UsageError if there are other things in it."""
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file; a folder is needed.")
     if path.is_dir() and any(path.iterdir()) and not force:
         raise UsageError(f"{path} is not empty.", hint="Name another folder; --force overwrites its files.")
-    path.mkdir(parents=True, exist_ok=True)
+    with _made(path, path):
+        yield path
+
+
+@contextmanager
+def _made(path: Path, folder: Path) -> Iterator[None]:
+    """Make a folder for what is written at a path, itself or a file in it.
+
+    If the block fails, what it has written goes again unless something was there before, and so do folders
+    that were made, as far as nobody else has put anything into them.
+    """
+    is_new = not os.path.lexists(path)
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if is_new:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for one in new:
+            with suppress(OSError):
+                one.rmdir()
+        raise

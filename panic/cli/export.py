@@ -67,8 +67,12 @@ def export(
     """
     from polars.exceptions import ComputeError
 
-    with shared.open_store() as store, _part(store, where, project), store.db.snapshot():
-        claim_folder(output, force=force)
+    with (
+        shared.open_store() as store,
+        _part(store, where, project),
+        store.db.snapshot(),
+        claim_folder(output, force=force),
+    ):
         for name, frame in tables(store, images=images):
             try:
                 frame.write_parquet(output / f"{name}.parquet")

@@ -6,6 +6,7 @@ panic report latest --output report.html; panic report demo other
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +19,7 @@ from panic.cli.render import console
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
+    from panic.store import Store
     from panic.store.records import ExperimentRow
 
 MAX_TRAININGS = 8
@@ -63,26 +65,26 @@ def report(
     if of == "training":
         return _of_trainings(shared, experiments or [], output, where, project, force=force)
     from panic.store import reading
-    from panic.store.files import own_folder
 
     with shared.open_store() as store, chosen(store, experiments, where, project) as (rows, told):
         _refuse(rows, is_part=bool(told))
-        if output is None:
-            stem = "+".join(reading.file_stem(row.name) for row in rows) + ("-part" if told else "")
-            file = claim_report(own_folder(store.path, "reports"), f"{stem}.html")
-        else:
-            file = output
-            claim_file(file, force=force)
-        if len(rows) == 1:
-            from panic.analysis.report import write_report
+        stem = "+".join(reading.file_stem(row.name) for row in rows) + ("-part" if told else "")
+        with _claimed(store, f"{stem}.html", output, force=force) as file:
+            if len(rows) == 1:
+                from panic.analysis.report import write_report
 
-            write_report(store, rows[0].id, file, part=told)
-        else:
-            from panic.analysis.comparison import write_comparison
+                write_report(store, rows[0].id, file, part=told)
+            else:
+                from panic.analysis.comparison import write_comparison
 
-            write_comparison(store, [row.id for row in rows], file)
+                write_comparison(store, [row.id for row in rows], file)
     if not shared.quiet:
         console().print(f"Report: {file}")
+
+
+def _claimed(store: Store, name: str, output: Path | None, *, force: bool) -> AbstractContextManager[Path]:
+    """Have the file that a report is written to: the one that is named, or that of this name in the store."""
+    return claim_report(store.path, name) if output is None else claim_file(output, force=force)
 
 
 def _of_trainings(
@@ -97,7 +99,6 @@ def _of_trainings(
     """Write the page of trainings."""
     from panic.analysis.training_report import CURVES, MOST_POINTS, write_training_report
     from panic.cli.compare import chosen_trainings
-    from panic.store.files import own_folder
     from panic.train.curves import columns
 
     with shared.open_store() as store:
@@ -107,18 +108,14 @@ def _of_trainings(
                 f"{len(rows)} trainings are too many for one page: at most {MAX_TRAININGS}.",
                 hint="panic compare --of training takes any number.",
             )
-        if output is None:
-            # A folder may be called anything.
-            stems = dict.fromkeys(re.sub(r"[^\w.-]", "-", row.name)[:MAX_STEM] for row in rows)
-            file = claim_report(own_folder(store.path, "reports"), f"trainings-{'+'.join(stems)}.html")
-        else:
-            file = output
-            claim_file(file, force=force)
-        places = [Path(f"{row.folder}.training") for row in rows]
-        journals = {
-            name: [columns(place / f"{name}.csv", MOST_POINTS) for place in places] for name in CURVES
-        }
-        write_training_report(rows, journals, file)
+        # A folder may be called anything.
+        stems = dict.fromkeys(re.sub(r"[^\w.-]", "-", row.name)[:MAX_STEM] for row in rows)
+        with _claimed(store, f"trainings-{'+'.join(stems)}.html", output, force=force) as file:
+            places = [Path(f"{row.folder}.training") for row in rows]
+            journals = {
+                name: [columns(place / f"{name}.csv", MOST_POINTS) for place in places] for name in CURVES
+            }
+            write_training_report(rows, journals, file)
     if not shared.quiet:
         console().print(f"Report: {file}")
 

@@ -64,9 +64,9 @@ def search_space(document: Document) -> list[Dimension]:
         said = list(_sweeps(document.data, ()))
     found: list[Dimension] = []
     mistakes: list[Problem] = []
-    for path, value in said:
+    for path, place, value in said:
         try:
-            found.append(_dimension(path, value))
+            found.append(_dimension(path, place, value))
         except MistakesError as error:
             mistakes += error.problems
     if mistakes:
@@ -76,56 +76,56 @@ def search_space(document: Document) -> list[Dimension]:
     return found
 
 
-def _said(raw: Any, at: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """The places that say `optimize`, with what they say."""
+def _said(raw: Any, at: KeyPath) -> Iterator[tuple[KeyPath, KeyPath, Any]]:
+    """The places that say `optimize`, where they say it, and what."""
     if isinstance(raw, Mapping):
         if at and set(raw) == {OPTIMIZE}:
-            yield at, raw[OPTIMIZE]
+            yield at, (*at, OPTIMIZE), raw[OPTIMIZE]
             return
         for key, value in raw.items():
             yield from _said(value, (*at, key))
 
 
-def _sweeps(raw: Any, at: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+def _sweeps(raw: Any, at: KeyPath) -> Iterator[tuple[KeyPath, KeyPath, Any]]:
     if at and form_of(raw):
-        yield at, raw
+        yield at, at, raw
     elif isinstance(raw, Mapping):
         for key, value in raw.items():
             yield from _sweeps(value, (*at, key))
 
 
-def _dimension(path: KeyPath, said: Any) -> Dimension:
-    """What one place says. Raises MistakesError."""
+def _dimension(path: KeyPath, place: KeyPath, said: Any) -> Dimension:
+    """What one place of a config says, at a place below it. Raises MistakesError."""
     form = form_of(said)
     if form is None:
-        raise _mistake(path, f"{dotted(path)} says no values and no range", hint=EXAMPLE)
+        raise _mistake(place, f"{dotted(path)} says no values and no range", hint=EXAMPLE)
     if form == "values" or (form == "from" and "n" in said):
-        return Dimension(path=path, values=values_of(said, path))
+        return Dimension(path=path, values=values_of(said, place))
     names = ("low", "high") if form == "random" else ("from", "to")
     known = {*names, "random", "n", "seed", "scale", "whole"}
     if wrong := [key for key in said if key not in known]:
-        raise _mistake((*path, wrong[0]), f"a range has no {wrong[0]!r}", hint=EXAMPLE)
+        raise _mistake((*place, wrong[0]), f"a range has no {wrong[0]!r}", hint=EXAMPLE, on_key=True)
     low, high = (said.get(name) for name in names)
     for name, value in zip(names, (low, high), strict=True):
         if not is_number(value):
-            raise _mistake((*path, name), f"a range has numbers as {' and '.join(names)}", found=value)
+            raise _mistake((*place, name), f"a range has numbers as {' and '.join(names)}", found=value)
     assert is_number(low)
     assert is_number(high)
     scale = said.get("scale", "log" if said.get("random") == "log" else "linear")
     if scale not in SCALES:
-        raise _mistake((*path, "scale"), "no such scale", found=scale, allowed=SCALES)
+        raise _mistake((*place, "scale"), "no such scale", found=scale, allowed=SCALES)
     if low >= high:
-        raise _mistake((*path, names[1]), f"{names[1]} must be more than {names[0]}", found=high)
+        raise _mistake((*place, names[1]), f"{names[1]} must be more than {names[0]}", found=high)
     if scale == "log" and low <= 0:
-        raise _mistake((*path, names[0]), "a logarithmic scale begins above 0", found=low)
+        raise _mistake((*place, names[0]), "a logarithmic scale begins above 0", found=low)
     for name, value in zip(names, (low, high), strict=True):
         if not abs(value) <= sys.float_info.max:  # a whole number may be larger than any other one
-            raise _mistake((*path, name), "a range ends somewhere", found=value)
+            raise _mistake((*place, name), "a range ends somewhere", found=value)
     is_whole = said.get("whole", False)
     if not isinstance(is_whole, bool):
-        raise _mistake((*path, "whole"), "must be true or false", found=is_whole)
+        raise _mistake((*place, "whole"), "must be true or false", found=is_whole)
     if is_whole and (low := math.ceil(low)) > (high := math.floor(high)):
-        raise _mistake((*path, names[0]), "no whole number lies in this range", found=said[names[0]])
+        raise _mistake((*place, names[0]), "no whole number lies in this range", found=said[names[0]])
     return Dimension(path=path, low=float(low), high=float(high), is_log=scale == "log", is_whole=is_whole)
 
 

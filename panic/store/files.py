@@ -121,7 +121,13 @@ class Database:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All queries within see one state of the file, whatever is written meanwhile."""
+        """All queries within see one state of the file, whatever is written meanwhile.
+
+        In a transaction they do so anyway.
+        """
+        if self.connection.in_transaction:
+            yield
+            return
         self.execute("BEGIN")
         try:
             yield

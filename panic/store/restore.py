@@ -28,7 +28,6 @@ from panic.store.codec import (
     image_digest,
     text_digest,
 )
-from panic.store.delete import delete_experiment
 from panic.store.export import columns
 from panic.store.store import Store
 from panic.store.trainings import bring
@@ -79,7 +78,8 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
     names = list(uids)
     known = {row.name: row.uid for row in reading.experiments(store)}
     if all(known.get(name) == uid for name, uid in uids.items()):
-        _restore_trainings(store, tables)
+        with store.transaction() as connection:
+            _restore_trainings(store, connection, tables)
         return names
     if taken := [name for name in names if name in known]:
         raise ConflictError(
@@ -88,20 +88,14 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
         )
     with _told_as_the_export_s():
         _refuse_columns(store, tables, (*REFERENCES, "model", "measure", "output", "annotation"))
-        _restore_images(store, tables)
-        with store.transaction() as connection:
+        with _images(store, tables), store.transaction() as connection:
             _restore_rows(store, connection, tables)
-            reading.experiments(store)  # refuses names and ids that are none
-    rows = [row for row in reading.experiments(store) if row.name in names]
-    try:
-        if problems := [problem for row in rows for problem in check(store, row.id)]:
-            told = "; ".join(problems[:SHOWN_PROBLEMS])
-            raise StoreCorrupt(f"The export is not sound: {told}", hint="Nothing was imported.")
-        _restore_trainings(store, tables)
-    except StoreCorrupt:
-        for row in rows:
-            delete_experiment(store, row.id)
-        raise
+            # Names and ids that are none are refused here.
+            rows = [row for row in reading.experiments(store) if row.name in names]
+            if problems := [problem for row in rows for problem in check(store, row.id)]:
+                told = "; ".join(problems[:SHOWN_PROBLEMS])
+                raise StoreCorrupt(f"The export is not sound: {told}", hint="Nothing was imported.")
+            _restore_trainings(store, connection, tables)
     for row in rows:
         # A session that was asked for no diagrams: whether they are all there is then asked of the store.
         config = row.config | {key: [] for key in ("diagrams", "vectorisations", "distances")}
@@ -120,12 +114,11 @@ def _told_as_the_export_s() -> Iterator[None]:
         ) from error
 
 
-def _restore_trainings(store: Store, tables: Tables) -> None:
-    """Write the trainings of the export, all or none. Raises StoreCorrupt for what is none."""
+def _restore_trainings(store: Store, connection: apsw.Connection, tables: Tables) -> None:
+    """Write the trainings of the export. Raises StoreCorrupt for what is none."""
     try:
         _refuse_columns(store, tables, ("training",))
-        with store.transaction() as connection:
-            bring(connection, tables["training"])
+        bring(connection, tables["training"])
     except (StoreCorrupt, apsw.Error, LookupError, TypeError, ValueError) as error:
         raise StoreCorrupt(
             f"The trainings of the export cannot be imported: {type(error).__name__}: {error}",
@@ -133,14 +126,17 @@ def _restore_trainings(store: Store, tables: Tables) -> None:
         ) from error
 
 
-def _restore_images(store: Store, tables: Tables) -> None:
-    """Write the images of the export: references to missing ones are not harmless, those nobody needs are."""
+@contextmanager
+def _images(store: Store, tables: Tables) -> Iterator[None]:
+    """Have the images that the export names, written before its rows; if those are refused, they go again."""
     wanted = {row["digest"] for row in tables["output"] if row["modality"] == "image"}
     images = {row["digest"]: row for row in tables.get("image", ())}
     if lacking := wanted - images.keys():
         raise StoreCorrupt(
             f"The export lacks {len(lacking):,} images.", hint="Write it with panic export --images."
         )
+    known = {digest.hex() for (digest,) in store.images.rows("SELECT digest FROM image")}
+    new = [(bytes.fromhex(digest),) for digest in sorted(wanted - known)]
     with store.images.transaction() as connection:
         for digest in sorted(wanted):
             row = images[digest]
@@ -150,6 +146,12 @@ def _restore_images(store: Store, tables: Tables) -> None:
                 "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
                 (bytes.fromhex(digest), row["encoding"], row["bytes"]),
             )
+    try:
+        yield
+    except BaseException:
+        with store.images.transaction() as connection:
+            connection.executemany("DELETE FROM image WHERE digest = ?", new)
+        raise
 
 
 def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> None:
@@ -171,7 +173,10 @@ def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> 
         for row in plain[table]:
             _insert(store, table, _renumbered(row, references, numbers))
     for row in tables["annotation"]:
-        _insert(store, "annotation", {key: value for key, value in row.items() if key != "id"})
+        remark = {key: value for key, value in row.items() if key != "id"}
+        if row["target_kind"] == "session":  # which has a number and nothing else
+            remark["target"] = str(numbers["session"][int(row["target"])])
+        _insert(store, "annotation", remark)
     _restore_vectors(connection, tables, numbers)
     _restore_taken(connection, {**tables, "diagram": diagrams}, numbers)
 

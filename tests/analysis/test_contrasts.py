@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from panic.analysis.contrasts import (
+    _Course,
+    _course,
     _parted,
     commit_range,
     contrasts,
@@ -11,7 +17,7 @@ from panic.analysis.contrasts import (
     shortened,
     training_contrasts,
 )
-from panic.store import reading, writing
+from panic.store import contents, reading, writing
 from panic.store.trainings import TrainingRow
 
 
@@ -54,9 +60,38 @@ def test_a_cell_has_sixty_characters_of_a_text_and_four_digits_of_a_number():
 
 
 def test_courses_part_as_far_as_both_go():
-    assert _parted(["a", "b"], ["a", "c"]) == "1"
-    assert _parted(["a", "b"], ["a"]) == "not within 1 steps"
-    assert _parted([], ["a"]) == _parted(["a"], []) == "-"  # of a run without steps nothing is known
+    assert _parted(course("ab"), course("ac")) == "1"
+    assert _parted(course("ab"), course("a")) == "not within 1 steps"
+    assert _parted(course(""), course("a")) == _parted(course("a"), course("")) == "-"  # nothing is known
+
+
+def course(made: str, period: int = 0, length: int | None = None) -> _Course:
+    return _Course([*made], period, len(made) if length is None else length)
+
+
+@pytest.mark.parametrize("length", [40, 2**31 - 1])
+def test_a_run_that_is_stuck_for_billions_of_steps_is_compared_at_once(length):
+    """Its outputs were laid out one by one, to its full length."""
+    abc = course("xabc", 3, length)
+    assert _parted(abc, course("xabcabcabc", 3, length)) == f"not within {length:,} steps"
+    assert _parted(abc, course("xabcab", 2, length)) == "6"
+    assert _parted(abc, course("xabcabcab")) == "not within 9 steps"
+    assert _parted(course("xabcabcabd"), abc) == "9"
+    assert _parted(course("aab", 3, length), course("aabaa", 5, length)) == "5"
+    assert _parted(course("abab" * 3, 2, length), course("ab", 2, 17)) == "not within 17 steps"
+    one, other = course("aaaab", 5, length), course("aaaa", 4, length)
+    assert _parted(one, other) == _parted(other, one) == "4"
+    # Periods of 3 and 4 may be alike for 5 steps and no more.
+    assert _parted(course("aab", 3, length), course("aaba", 4, length)) == "5"
+
+
+def test_the_cycle_of_a_stuck_run_is_drawn_on_and_a_record_that_is_none_is_not(full):
+    stuck = next(run for run in reading.runs(full.store, "demo") if run.period is not None)
+    made = [step.output for step in contents.invocations(full.store, stuck.id)]
+    assert _course(full.store, replace(stuck, max_length=99)) == (made, stuck.period, 99)
+    beyond = replace(stuck, period=2**31, max_length=2**31)
+    assert _course(full.store, beyond) == (made, 0, len(made))
+    assert _course(full.store, replace(stuck, period=len(made))).period == len(made)
 
 
 def test_the_range_of_commits_is_from_the_first_to_the_last_known():

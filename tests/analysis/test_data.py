@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -33,6 +35,17 @@ def test_frames_hold_what_the_store_holds(full):
     assert (row["digest"], row["width"]) == (first.output, 16)
     assert data.timings["duration_s"].sum() == pytest.approx(0.25 * len(data.timings))
     assert set(data.timings["model"]) == {"draw", "tell"}
+
+
+@pytest.mark.parametrize(("every", "phases"), [([3, 5], 30), ([2**31 - 1, 2**31 - 19, 2**31 - 61], 2**62)])
+def test_interventions_may_come_round_later_than_numbers_go(full, every, phases):
+    """A table of runs ended in an error for an arm whose numbers have a common multiple beyond 64 bits."""
+    arms = {"swap": [{"every": n, "text": "state 1"} for n in every]}
+    with full.store.transaction() as connection:
+        said = "UPDATE experiment SET config = json_set(config, '$.arms', json(?))"
+        connection.execute(said, (json.dumps(arms),))
+        connection.execute("UPDATE run SET arm = 'swap' WHERE id = 2")
+    assert load(full.store, "demo").runs["round"].to_list() == [1, phases, 1, 1]
 
 
 def test_vectors_are_one_array_and_one_column(full):

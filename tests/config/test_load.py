@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panic.config import Distance, ExperimentConfig, contradictions, load, to_yaml
+from panic.config import Distance, ExperimentConfig, contradictions, load, stored, to_yaml
+from panic.errors import ConfigError
 
 YAML = """name: demo
 project: colours            # in log names
@@ -301,6 +302,59 @@ def test_arms_and_labels_are_written_so_that_they_are_read_again(file: Path) -> 
     )
     assert config.arms["swap"][1].every == 1000
     text = to_yaml(config)
+    assert "  - {text: 'red: a barn', tags: [barn, old], group: colour}\n  - plain\n" in text
     assert "  swap:\n    - {at: 20, text: a lighthouse}\n    - {at: 21, every: 1000, noise: 0.05}\n" in text
     file.write_text(text)
     assert load(file) == config
+
+
+def test_what_is_written_says_what_was_said_and_no_more(file: Path) -> None:
+    overrides = ["prompts.1={text: b, tags: [x]}", "prompts.2={text: c, group: g}", "tags=[]", "label=one"]
+    more = ["distances=[bottleneck]", "batch_sizes.quick=4", "models.plain.base=PocketDiffusion"]
+    text = to_yaml(load(file, overrides + more))
+    assert "  - {text: b, tags: [x]}\n  - {text: c, group: g}\n" in text
+    assert "\ntags:" not in text
+    assert "\nlabels:" not in text
+    assert "\nlabel: one\n" in text
+    assert "  plain: {base: PocketDiffusion}\n" in text
+    assert "\nbatch_sizes: {quick: 4}\n" in text
+    assert "\ndistances:\n  - {kind: bottleneck}\n" in text
+    assert (
+        "\ndiagrams:\n  - {max_dimension: 2, metric: euclidean, modality: text, generators: false}\n" in text
+    )
+    assert "\ntags:\n  - a\n" in to_yaml(load(file, ["tags=[a]"]))
+    long = "word " * 200
+    assert f"  - {long.strip()}\n" in to_yaml(load(file, [f"prompts=['{long.strip()}']"]))
+
+
+def test_a_key_has_fifty_parts_at_most(file: Path) -> None:
+    deep = ".".join(["a"] * 49)
+    with pytest.raises(ConfigError, match="a key has at most 50 parts"):
+        load(file, [f"models.quick.{deep}=1"])
+    with pytest.raises(ConfigError) as raised:
+        load(file, [f"models.{deep}=1"])
+    assert "at most 50 parts" not in raised.value.message
+
+
+def test_a_path_that_is_none_is_told_by_the_schema(file: Path) -> None:
+    for key in ("store", "model_folder", "base_folder"):
+        with pytest.raises(ConfigError, match=f"{key} must be a path"):
+            load(file, [f"{key}=3"])
+    assert load(file, ["snapshot.to=copies"]).snapshot.to == file.parent / "copies"  # type: ignore[union-attr]
+    assert load(file, ["snapshot={to: ~/x, every_s: 5}"]).snapshot.to == Path("~/x").expanduser()  # type: ignore[union-attr]
+
+
+def test_an_experiment_cannot_begin_with_itself(file: Path) -> None:
+    with pytest.raises(ConfigError, match="an experiment cannot begin with its own outputs") as raised:
+        load(file, ["prompts=[a, {experiment: demo}]"])
+    assert "^" in raised.value.message
+    with pytest.raises(ConfigError, match="an experiment cannot begin with its own outputs"):
+        load(file, ["prompts={experiment: demo}"])
+
+
+def test_a_stored_config_of_another_version_is_told_with_all_that_is_wrong() -> None:
+    with pytest.raises(ConfigError, match="the stored config of old is not one of this version: ") as raised:
+        stored({"name": "old", "seeds": "x"}, "old")
+    assert "the key 'networks' is missing" in raised.value.message
+    assert "seeds must be a list" in raised.value.message
+    assert raised.value.hint == "perform it from its config file, or with the version that stored it"

@@ -156,6 +156,11 @@ def test_an_index_appends_at_the_end_and_not_beyond(good: str, override: str, to
     assert name in told
 
 
+@pytest.mark.parametrize("override", ["=5", "", ".=5", "a..b=5", "a b=5"])
+def test_an_override_without_a_key_is_none(good: str, override: str) -> None:
+    assert f"override {override!r}: an override is KEY.KEY=VALUE" in message(good, override)
+
+
 def test_mistakes_inside_the_value_of_an_override_are_told(good: str) -> None:
     assert (
         message(good, "models.quick={base: Quick, steps: 2, steps: 3}")

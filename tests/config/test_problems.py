@@ -118,3 +118,75 @@ def test_few_names_are_all_told_and_of_many_the_nearest() -> None:
     assert "more" not in far
     assert "name31 and 1 more" in told(Problem(("a",), "wrong", found="zzz", allowed=names(33)))
     assert "did you mean" not in told(Problem(("a",), "wrong", found=5, allowed=names(3)))
+
+
+SECRET = "swordfish"
+
+
+def rendered(path: tuple[str | int, ...], text: str, *, on_key: bool = False, found: Any = SECRET) -> str:
+    """A mistake at a path of a document in which it is written as this text, between two other keys."""
+    source = Source(name="x.yaml", text=f"a: {SECRET}\n{text}\nz: 1\n")
+    start = len(f"a: {SECRET}\n")
+    document = Document(source=source, data={})
+    document.values[path] = Place(source=source, start=start, end=start + len(text))
+    document.keys[path] = Place(source=source, start=start, end=start + 1)
+    document.values[("a",)] = Place(source=source, start=3, end=3 + len(SECRET))
+    return render([Problem(path, "wrong", found=found, on_key=on_key), Problem(("z",), "unknown")], document)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "is_hidden"),
+    [
+        (("notify", "to"), SECRET, True),
+        (("notify", "to", 0), SECRET, True),
+        (("notify",), SECRET, True),
+        (("notify", "on"), SECRET, False),
+        (("other", "to"), SECRET, False),
+        (("models", "m", "api_key_env"), SECRET, True),
+        (("api_key_env", "x"), SECRET, False),
+        (("models", "m", "base_url"), f"https://me:{SECRET}@a.example", True),
+        (("models", "m", "base_url"), f"https://{SECRET}.example", False),
+        (("models", "m", "url"), f"https://me:{SECRET}@a.example", False),
+    ],
+)
+def test_what_may_be_a_secret_is_hidden_and_nothing_else(
+    path: tuple[str | int, ...], text: str, is_hidden: bool
+) -> None:
+    told = rendered(path, text)
+    assert (SECRET in told) == (not is_hidden)
+    if is_hidden:
+        assert f"  2 | {'*' * len(text)}" in told
+        assert "found" not in told
+        lines = rendered(path, f"{SECRET}@\n  {SECRET}@")
+        assert SECRET not in lines
+        assert f"  2 | {'*' * (len(SECRET) + 1)}\n" in lines
+    assert SECRET in rendered(path, text, on_key=True)  # a key is no value
+    assert "x.yaml: unknown" in told
+
+
+def test_a_secret_without_a_place_is_not_found_out_by_its_value() -> None:
+    document = Document(source=Source(name="x.yaml", text=""), data={})
+    told = render([Problem(("models", "m", "api_key_env"), "wrong", found=SECRET)], document)
+    assert told == "x.yaml: wrong"
+    url = Problem(("models", "m", "base_url"), "wrong", found=f"https://me:{SECRET}@a.example")
+    assert render([url], document) == "x.yaml: wrong"
+    plain = Problem(("models", "m", "base_url"), "wrong", found="https://a.example")
+    assert "found the text 'https://a.example'" in render([plain], document)
+
+
+def test_a_source_without_the_secret_is_shown_as_it_is() -> None:
+    file = document("a: 1\nb: 2\n")
+    over = Source(name="override", text=f"api_key_env={SECRET}", number=1)
+    hidden = Place(source=over, start=12, end=12 + len(SECRET))
+    told = render(
+        [
+            Problem(("api_key_env",), "wrong", place=hidden),
+            Problem(("b",), "second"),
+            Problem(("b",), "third"),
+        ],
+        file,
+    )
+    assert SECRET not in told
+    assert f"override 'api_key_env={'*' * len(SECRET)}': wrong" in told
+    assert told.count("  2 | b: 2") == 2
+    assert told.index("second") < told.index("third") < told.index("wrong")  # overrides come behind the file

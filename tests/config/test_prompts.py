@@ -10,6 +10,7 @@ import pytest
 
 from panic.config.problems import Problem
 from panic.config.prompts import expand
+from panic.errors import ConfigError
 
 ROWS = [("a", "test"), ("b", "train"), ("c", "test"), ("d, e", "test"), ("a", "test"), ("f", "test")]
 
@@ -188,3 +189,89 @@ def test_labels_are_those_of_every_prompt_that_an_entry_gives(folder: Path) -> N
         **dict.fromkeys(["b", "c", "d, e", "f"], (["seen"], None)),
         **{"a": (["seen"], "one"), "z": (["new"], None)},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("text,split\na,x\n\nb,y\n", ["a", "b"]),
+        ("\n\ntext\na\n", ["a"]),
+        ("split,text\nx\ny,b\n", None),  # a short row lacks its last values: row 1 has no text
+        ("text,split\na\nb,y\n", ["a", "b"]),
+        ("text,more,split\na,,x\n", ["a"]),
+    ],
+)
+def test_rows_of_a_csv_may_be_empty_or_short(text: str, found: list[str] | None, folder: Path) -> None:
+    (folder / "x.csv").write_text(text)
+    if found is None:
+        assert mistake({"file": "x.csv"}, folder).message.endswith("of row 1")
+    else:
+        assert texts({"file": "x.csv"}, folder) == found
+
+
+def test_rows_are_counted_from_1_without_empty_ones_in_csv_and_by_lines_else(folder: Path) -> None:
+    (folder / "x.csv").write_text('text\na\n\n" "\n')
+    (folder / "x.jsonl").write_text('{"text": "a"}\n\n{"text": " "}\n')
+    assert mistake({"file": "x.csv"}, folder).message.endswith("of row 2")
+    assert mistake({"file": "x.jsonl"}, folder).message.endswith("of row 3")
+    assert mistake({"file": "p.parquet", "column": "txt"}, folder).allowed == ["text", "split"]
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.parquet"])
+def test_which_splits_and_columns_there_are_is_told(name: str, folder: Path) -> None:
+    assert mistake({"file": name, "split": "valid"}, folder).allowed == ["test", "train"]
+    assert mistake({"file": name, "column": "none"}, folder).allowed == ["text", "split"]
+    problem = mistake({"file": name, "n": 7}, folder)
+    assert problem.message == f"n is 7, and {name} has 5 different prompts"
+    assert texts({"file": name, "n": 5}, folder) == ["a", "b", "c", "d, e", "f"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"),
+    [
+        ({"fil": 1}, "file"), ({"datset": 1}, "dataset"), ({"imges": 1}, "images"), ({"txt": 1}, "text"),
+        ({"n": 1, "file": 3}, "file"), ({"file": 3, "dataset": 3}, "dataset"),
+        ({"experimnt": 1}, "experiment"),
+    ],
+)  # fmt: skip
+def test_what_an_entry_was_meant_to_be_is_told_by_its_keys(
+    entry: dict[str, Any], kind: str, folder: Path
+) -> None:
+    _, mistakes, _ = expand([entry], folder)
+    said = " ".join(f"{one.message} {one.allowed}" for one in mistakes)
+    assert f"'{kind}'" in said or f"prompts.0.{kind}" in said
+
+
+def test_files_nearby_are_those_that_can_be_read(folder: Path) -> None:
+    (folder / "promptz.txt").symlink_to(folder / "nowhere")
+    (folder / "prompts.md").write_text("x")
+    assert mistake({"file": "prompts.txt"}, folder).hint == "did you mean p.txt?"
+    (folder / "promptss.TXT").write_text("x")
+    assert mistake({"file": "prompts.txt"}, folder).hint == "did you mean promptss.TXT?"
+    assert texts({"file": "promptss.TXT"}, folder) == ["x"]
+    assert texts({"file": str(folder / "p.txt"), "n": 1}, Path("/nowhere")) == ["a"]
+
+
+def test_what_prompts_are_no_list_of(folder: Path) -> None:
+    def told(raw: Any) -> tuple[str, str]:
+        [problem] = expand(raw, folder).problems
+        assert problem.path == ("prompts",)
+        return problem.message, problem.hint
+
+    assert told("a") == ("prompts must be a list", "write it as a list: [...]")
+    assert told(3) == ("prompts must be a list", "")
+    assert told(None) == ("prompts must be a list, and is empty", "")
+    assert told([]) == ("there are no prompts", "give at least one text to start from")
+    assert expand({"text": "a"}, folder).texts == ["a"]
+    [problem] = expand({"fil": "x"}, folder).problems
+    assert problem.path == ("prompts", "fil")
+
+
+def test_what_a_data_set_answers_is_told_at_its_entry(folder: Path) -> None:
+    def refuse(split: str, n: int, seed: int) -> list[str]:
+        raise ConfigError(f"no {n} of {split} with {seed}", hint="fewer")
+
+    problem = mistake({"dataset": "x", "n": 3, "split": "a", "seed": 7}, folder, datasets={"x": refuse})
+    assert (problem.path, problem.message, problem.hint) == (("prompts", 0), "no 3 of a with 7", "fewer")
+    with_images = mistake({"images": "x"}, folder)
+    assert with_images.message == "images and other experiments cannot be read here"

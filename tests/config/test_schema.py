@@ -245,6 +245,20 @@ def test_ten_million_runs_are_the_most(
     assert [problem.path for problem in too_many_runs(raw)] == ([] if where is None else [(where,)])
 
 
+def test_runs_are_counted_without_repeats_and_with_arms() -> None:
+    raw = {"networks": [["A"]] * 1001, "prompts": ["p"] * 1000, "seeds": list(range(-1, 9))}
+    [problem] = too_many_runs(raw)
+    assert problem.path == ("networks",)
+    assert problem.message.startswith("1001 networks x 1000 prompts x 10 seeds and repeats are 10010000 runs")
+    assert too_many_runs(raw | {"networks": [["A"]] * 1000}) == []
+    at = {"at": 1, "text": "a"}
+    half = raw | {"networks": [["A"]] * 501, "arms": {"baseline": [], "swap": [at]}}
+    [problem] = too_many_runs(half)
+    assert "x 10 seeds and repeats x 2 arms are 10020000 runs" in problem.message
+    for arms in ({}, None, [at], {"baseline": []}):
+        assert too_many_runs(half | {"arms": arms}) == []
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"networks": None}, {"prompts": "a"}, {"seeds": 5}, {"repeats": "many"}, {"repeats": None}],

@@ -197,6 +197,7 @@ def mistakes(text: str, kind: str) -> str:
         ("YAML", "a:\n  - 1\n b: 2", "this does not continue the mapping begun in line 1"),
         ("YAML", "a: `x`", "a text cannot begin with `"),
         ("YAML", "a: *b", "undefined alias"),
+        ("YAML", "a: !x!y 1", "text:1:4: not valid YAML: found undefined tag handle '!x!'"),
         ("YAML", "a: 1\n---\nb: 2", "a second document begins here"),
         ("YAML", "a: 1\nb: \x01", "text:2:4: not valid YAML: a control character"),
         ("YAML", "a: !x 1", "the tag !x means nothing here"),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from panic.config import load
-from panic.config.sweeps import combinations, form_of, name_of, values_of
+from panic.config.prompt_origins import MistakesError
+from panic.config.sweeps import combinations, first_sweep, form_of, name_of, values_of
 from panic.errors import ConfigError
 
 CONFIG = """\
@@ -179,6 +180,16 @@ def test_a_mistake_elsewhere_keeps_its_place(tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_mistake_in_a_variant_of_a_sweep_is_shown_where_the_sweep_stands(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    text = CONFIG.replace("PocketDiffusion, steps: {values", "PocketDiffusion, revision: [1], steps: {values")
+    path.write_text(text.replace("quick: 3", "quick: 0"))
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert "demo.yaml:4:44: models.quick-steps=1.revision must be " in raised.value.message
+    assert "demo.yaml:10:22: batch_sizes.quick-steps=4 must be at least 1" in raised.value.message
+
+
 def test_a_cell_that_is_no_yaml_is_a_text(tmp_path: Path) -> None:
     (tmp_path / "grid.csv").write_text("prompt,steps\n@home,1\n*x,2\n")
     found = combinations({"rows": "grid.csv"}, tmp_path)
@@ -194,8 +205,6 @@ def test_no_variant_varies_a_sweep(tmp_path: Path) -> None:
 
 def test_too_many_combinations_are_refused() -> None:
     raw = {name: {"from": 0, "to": 1, "n": 100} for name in "abc"}
-    from panic.config.prompt_origins import MistakesError
-
     with pytest.raises(MistakesError) as raised:
         combinations(raw, Path())
     assert "1,000,000 combinations" in raised.value.problems[0].message
@@ -217,3 +226,117 @@ def test_a_variant_of_a_sweep_takes_no_others_name(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="so is another model called"):
         load(path)
+
+
+def test_drawn_values_stay_the_same_over_versions() -> None:
+    """Variants and trials are called by them."""
+    drawn = {"random": "uniform", "low": 0, "high": 1, "n": 3}
+    assert values_of(drawn) == values_of(drawn | {"seed": 0}) == [0.844422, 0.757954, 0.420572]
+    assert values_of(drawn | {"random": "log", "low": 1, "high": 1e3}) == [341.402, 187.872, 18.269]
+    assert values_of(drawn | {"high": 100, "whole": True}) == [84, 76, 42]
+
+
+def test_a_sweep_has_a_thousand_values_at_most() -> None:
+    numbers = list(range(1_000))
+    assert values_of({"values": numbers}) == numbers
+    assert len(values_of({"from": 0, "to": 1, "n": 1_000})) == 1_000
+    for sweep in ({"values": [*numbers, -1]}, {"from": 0, "to": 1, "n": 1_001}):
+        with pytest.raises(MistakesError) as raised:
+            values_of(sweep, ("a",))
+        [problem] = raised.value.problems
+        assert "1,000" in problem.message
+        assert problem.path == ("a", "values" if "values" in sweep else "n")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("n", True), ("n", 2.0), ("n", "2"), ("whole", 1), ("whole", None), ("scale", None), ("to", True)],
+)
+def test_a_setting_of_another_type_is_told_at_its_place(key: str, value: Any) -> None:
+    with pytest.raises(MistakesError) as raised:
+        values_of({"from": 0, "to": 1, "n": 2, key: value}, ("a",))
+    [problem] = raised.value.problems
+    assert problem.path == ("a", key)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("x" * 24, "x" * 24),
+        ("x" * 25, "xxxxxxxxxxxxxxxx-e5e261"),
+        ("a/b", "a-b-c256b7"),
+        (" ", "-730d16"),
+        (False, "false"),
+        (1e20, "1e+20"),
+        (123456789, "123456789"),
+        (1234567.0, "1234567.0"),
+        ([1, "a"], "1-a-99258d"),
+    ],
+)
+def test_names_of_values_stay_the_same_over_versions(value: Any, name: str) -> None:
+    """Stores and other sweeps know variants by them."""
+    assert name_of(value) == name
+
+
+def test_ten_thousand_combinations_are_the_most() -> None:
+    hundred = {"from": 0, "to": 1, "n": 100}
+    assert len(combinations({"a": hundred, "b": hundred}, Path())) == 10_000
+    with pytest.raises(MistakesError) as raised:
+        combinations({"a": hundred, "b": hundred | {"n": 101}}, Path(), ("m",))
+    [problem] = raised.value.problems
+    assert problem.message.startswith("these sweeps have 10,100 combinations, and 10,000 is the most")
+    assert problem.path == ("m",)
+
+
+def test_a_network_of_too_many_combinations_stays_as_it_is(tmp_path: Path) -> None:
+    """Its names are unknown then, which is told with the models."""
+    path = tmp_path / "demo.yaml"
+    rest = "prompts: [a]\nseeds: [-1]\nmax_length: 2\n"
+    swept = "\n".join(f"  m{place}: {{base: X, size: {{from: 1, to: 22, n: 22}}}}" for place in range(3))
+    path.write_text(f"name: a\nnetworks: [[m0, m1, m2], [m0]]\nmodels:\n{swept}\n{rest}")
+    assert load(path).networks[:2] == [["m0", "m1", "m2"], ["m0-size=1"]]
+    assert len(load(path).networks) == 1 + 22
+
+
+@pytest.mark.parametrize(
+    ("raw", "place"),
+    [
+        ({"a": 1}, None),
+        ({"values": [1]}, None),
+        ({"a": {"b": {"values": [1]}}, "c": {"values": [1]}}, ("a", "b")),
+        ({"a": {"values": [1]}, "rows": "x.csv"}, ("rows",)),
+    ],
+)
+def test_where_a_mapping_has_a_sweep_first(raw: dict[str, Any], place: Any) -> None:
+    assert first_sweep(raw) == place
+
+
+def test_cells_are_read_as_yaml_reads_single_values(tmp_path: Path) -> None:
+    (tmp_path / "grid.csv").write_text('a,b,c,d\n\n true , ,"[1, 2]",1e-3\n')
+    for rows in ("grid.csv", {"file": "grid.csv"}, str(tmp_path / "grid.csv")):
+        [found] = combinations({"rows": rows}, tmp_path)
+        assert found.values == {"a": True, "b": None, "c": "[1, 2]", "d": 0.001}
+        assert found.suffix == "a=true-b=none-c=1-2-ba9d3c-d=0.001"
+
+
+@pytest.mark.parametrize(
+    "rows", [3, None, "a\0b", {"file": 3}, {"file": "grid.csv", "more": 1}, ["grid.csv"]]
+)
+def test_what_is_no_file_of_rows_is_told(tmp_path: Path, rows: Any) -> None:
+    with pytest.raises(MistakesError) as raised:
+        combinations({"rows": rows}, tmp_path)
+    [problem] = raised.value.problems
+    assert (problem.path, problem.message) == (("rows",), "rows must be the name of a CSV file")
+
+
+@pytest.mark.parametrize("head", ["a,b.", ".a,b", "a..b,c", "a,", ","])
+def test_a_column_of_rows_without_a_name_is_told(tmp_path: Path, head: str) -> None:
+    (tmp_path / "grid.csv").write_text(f"{head}\n1,2\n")
+    with pytest.raises(MistakesError) as raised:
+        combinations({"rows": "grid.csv"}, tmp_path)
+    assert "needs a first line of different names" in raised.value.problems[0].message
+
+
+def test_equal_rows_are_one(tmp_path: Path) -> None:
+    (tmp_path / "grid.csv").write_text("a,b\n1,2\n1,2\n2,1\n")
+    assert [one.suffix for one in combinations({"rows": "grid.csv"}, tmp_path)] == ["a=1-b=2", "a=2-b=1"]

@@ -18,6 +18,7 @@ from panic.store.annotations import (
     Target,
     add_tags,
     annotate,
+    check_project,
     check_remark,
     check_tag,
     find_target,
@@ -137,6 +138,107 @@ def test_what_is_no_label_and_no_comment() -> None:
         check_remark("comment", "\ud800")
     assert check_remark("comment", "a\nb") == "a\nb"
     assert check_remark("label", "") == ""
+
+
+def test_borders_of_labels_comments_and_tags() -> None:
+    assert check_remark("label", "x" * 200)
+    assert check_remark("comment", "x" * 100_000)
+    assert check_tag("x" * 64)
+    with pytest.raises(UsageError, match="A comment has at most 100,000 characters, and this has 100,001"):
+        check_remark("comment", "x" * 100_001)
+    with pytest.raises(UsageError, match="A label has at most 200 characters, and this has 201"):
+        check_remark("label", "x" * 201)
+    with pytest.raises(UsageError, match="A label is one line") as raised:
+        check_remark("label", "a\nb")
+    assert raised.value.hint == "panic comment takes several."
+    with pytest.raises(UsageError, match="A comment says something"):
+        check_remark("comment", " \n")
+    assert check_remark("label", " ") == " "
+    for text in ("a\0b", "\ud800", "\udfff"):
+        for kind in ("label", "comment"):
+            with pytest.raises(UsageError, match="UTF-8"):
+                check_remark(kind, text)
+    assert check_remark("comment", "\ud7ff\ue000") == "\ud7ff\ue000"
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("a b", "a-b"), ("-a", "a"), ("..", ""), ("größe", "gr-e"), ("a/b/", "a-b"), ("_a", "a"), ("", "")],
+)
+def test_what_is_no_name_of_a_project(name: str, near: str) -> None:
+    assert check_project("A.b_c-9") == "A.b_c-9"
+    with pytest.raises(UsageError, match="cannot be the name of a project") as raised:
+        check_project(name)
+    expected = f"For example {near}." if near and near != name else ""
+    assert raised.value.hint in (expected, f"For example {near}.")
+    assert bool(raised.value.hint) == bool(near)
+
+
+def test_outputs_are_named_by_eight_digits_or_more_of_their_digest(writer: Store, sample: Sample) -> None:
+    [(digest, modality)] = writer.db.rows("SELECT digest, modality FROM output WHERE text = 'b'")
+    uid = digest.hex()
+    for selector in (uid[:8], uid, f"image:{uid[:8]}", uid[:12].upper()):
+        assert find_target(writer, selector) == Target(kind="output", uid=uid, name=f"{modality} {uid[:12]}")
+    for selector in (uid[:7], f"{uid}0", f"x{uid[:8]}", "0" * 8):
+        with pytest.raises(NotFound, match="No experiment"):
+            find_target(writer, selector)
+    for last in (0, 255):  # the smallest and the largest digest that begin so
+        with writer.transaction() as connection:
+            connection.execute(
+                "INSERT INTO output (digest, modality, text) VALUES (?, 'text', ?)",
+                (bytes.fromhex("ab" * 4) + bytes([last] * 28), f"{last}"),
+            )
+        if not last:
+            assert find_target(writer, "ab" * 4).uid == "ab" * 4 + "00" * 28
+    with pytest.raises(NotFound, match="Several outputs begin with 'abababab'"):
+        find_target(writer, "abababab")
+    assert find_target(writer, "ab" * 4 + "f").uid == "ab" * 4 + "ff" * 28
+
+
+def test_marks_of_one_kind_are_not_those_of_another(writer: Store, sample: Sample) -> None:
+    """Nor is what is listed: by kind, by target, or all."""
+    alpha = find_target(writer, "alpha")
+    text = find_target(writer, text_digest("b").hex())
+    one = Target(kind="training", uid="ab" * 32, name="x")
+    for target, tag in ((alpha, "a"), (text, "b"), (one, "c")):
+        add_tags(writer, [target], [tag], ME)
+        annotate(writer, "label", [(target, f"label {tag}")], ME)
+    for target, tag in ((alpha, "a"), (text, "b"), (one, "c")):
+        assert marks(writer, target.kind) == {target.uid: Marks(tags=(tag,), label=f"label {tag}")}
+        assert [row.text for row in list_annotations(writer, target.kind)] == [tag, f"label {tag}"]
+        assert list_annotations(writer, uid=target.uid) == list_annotations(writer, target.kind, target.uid)
+        assert list_annotations(writer, target.kind, "other") == []
+    assert len(list_annotations(writer)) == 6
+    assert add_tags(writer, [alpha, text], ["a", "b"], ME) == 2
+    assert remove_tags(writer, [alpha, text, one], ["a", "c"], ME) == 3
+    with pytest.raises(NotFound, match="None has the tag 'zzz'") as raised:
+        remove_tags(writer, [alpha, text], ["zzz"], ME)
+    assert raised.value.hint == "Its tags are b."
+    with pytest.raises(NotFound, match="alpha has no tag 'zzz'"):
+        remove_tags(writer, [alpha], ["zzz"], ME)
+
+
+def test_ten_tags_are_named_where_another_one_is_meant(writer: Store, sample: Sample) -> None:
+    target = find_target(writer, "alpha")
+    add_tags(writer, [target], [f"{letter}{letter}" for letter in "abcdefghijkl"], ME)
+    with pytest.raises(NotFound) as raised:
+        remove_tags(writer, [target], ["zzz"], ME)
+    assert raised.value.hint == f"Its tags are {', '.join(letter * 2 for letter in 'abcdefghij')}."
+
+
+def test_a_config_without_tags_or_label_takes_none_away(writer: Store, sample: Sample) -> None:
+    target = find_target(writer, "beta")
+    add_tags(writer, [target], ["kept"], ME)
+    perform(writer, sample.beta, ["kept"], None)
+    perform(writer, sample.beta, [], "")
+    assert len(list_annotations(writer)) == 1
+    perform(writer, sample.beta, ["kept", "new"], "said")
+    assert marks(writer, "experiment") == {target.uid: Marks(tags=("kept", "new"), label="said")}
+    remove_tags(writer, [target], ["new"], ME)
+    perform(writer, sample.beta, ["new"], "said")  # as before: what people said holds
+    assert marks(writer, "experiment")[target.uid] == Marks(tags=("kept",), label="said")
+    perform(writer, sample.alpha, ["a"], None)  # of another experiment it is the first
+    assert marks(writer, "experiment")[find_target(writer, "alpha").uid] == Marks(tags=("a",))
 
 
 def perform(store: Store, experiment: int, tags: list[str], label: str | None) -> None:

@@ -153,6 +153,103 @@ BROKEN = (
 )
 
 
+@pytest.mark.parametrize(
+    ("query", "start", "width"),
+    [
+        ('red "blue', 4, 5),
+        ("  OR red", 2, 3),
+        ("red OR OR blue", 7, 3),
+        ("red OR", 4, 2),
+        ("red OR  ", 4, 4),
+        ("-red -blue", 0, 10),
+        ("green OR -red -blue", 9, 10),
+        ("red *** blue", 4, 3),
+        ('red "" blue', 4, 2),
+        ("red a*b", 5, 1),
+        ("red *b", 4, 1),
+        ("red -a*b", 6, 1),
+    ],
+)
+def test_the_place_of_a_mistake_is_pointed_at(query: str, start: int, width: int) -> None:
+    with pytest.raises(FilterError) as raised:
+        parse(query)
+    _, line, carets = raised.value.message.split("\n")
+    assert line == f"  {query}"
+    assert carets == f"  {' ' * start}{'^' * width}"
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("red", '(("red"))'),
+        ("  red blue ", '(("red" AND "blue"))'),
+        ('"a red" circ*', '(("a red" AND "circ"*))'),
+        ('"a red"*', '(("a red"*))'),
+        ("a**", '(("a"*))'),
+        ("red -blue -circ*", '(("red") NOT ("blue" OR "circ"*))'),
+        ("a OR b -c", '(("a")) OR (("b") NOT ("c"))'),
+        ("red -OR", '(("red") NOT ("OR"))'),
+        ('red "OR"', '(("red" AND "OR"))'),
+        ("x" * 1_000, f'(("{"x" * 1_000}"))'),
+        ("x " * 64, "((" + " AND ".join(['"x"'] * 64) + "))"),
+    ],
+)
+def test_a_query_in_the_words_of_the_index(query: str, words: str) -> None:
+    assert parse(query) == words
+
+
+def test_what_is_not_indexed_is_read_in_parts_the_newest_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [one.output for one in search(store, parse("red"))]
+    monkeypatch.setattr(captions, "READ_AT_ONCE", 7)
+    last = store.last_output_id
+    for num in (0, 1, 7, last - 7, last - 1, last, last + 5):
+        with store.db.transaction() as connection:
+            connection.execute("INSERT INTO caption (caption) VALUES ('delete-all')")
+            connection.execute(
+                "INSERT INTO caption (rowid, text) SELECT id, text FROM output WHERE id <= ?", (num,)
+            )
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'captions'", (num,))
+        assert captions.num_indexed(store) == num
+        assert [one.output for one in search(store, parse("red"))] == expected, num
+    with store.db.transaction() as connection:
+        connection.execute("UPDATE meta SET value = -1 WHERE key = 'captions'")
+    assert captions.num_indexed(store) == 0
+    with store.db.transaction() as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'captions'")
+    assert captions.num_indexed(store) == 0
+    assert [one.output for one in search(store, parse("red"))] == expected
+
+
+def test_where_a_text_came_up_is_told_by_role_and_run(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        fill(store, "first", 2, seed=1)
+        [[prompt, row]] = store.db.rows(
+            "SELECT text, prompt FROM run JOIN output ON output.id = prompt LIMIT 1"
+        )
+        with store.transaction() as connection:
+            connection.execute("UPDATE invocation SET output = ? WHERE step IN (2, 4) AND run = 2", (row,))
+            connection.execute(
+                "INSERT INTO intervention VALUES (1, 3, 0, 'text', ?, ?, NULL, NULL)", (row, row)
+            )
+        digest = prompt_digest(prompt).hex()
+        found = search(store, parse(f'"{prompt}"'))
+        assert [(one.digest, one.experiment, one.run, one.role, one.steps) for one in found] == [
+            (digest, "first", 2, "output", (2, 4)),
+            (digest, "first", 1, "prompt", ()),
+            (digest, "first", 1, "intervention", (3,)),
+        ]
+
+
+def test_texts_without_words_are_no_hole_in_the_index(store: Store) -> None:
+    new = NewOutput(digest=prompt_digest("..."), modality="text", text="...")
+    writing.commit(store, Commit(outputs=[new]))
+    indexing.complete(store)
+    assert captions.num_indexed(store) == store.db.value("SELECT max(id) FROM output")
+    assert list(captions.problems(store)) == []
+
+
 @pytest.mark.parametrize(("query", "message"), BROKEN)
 def test_what_is_broken_is_told_with_its_place(query: str, message: str) -> None:
     with pytest.raises(FilterError, match=message):

@@ -454,3 +454,90 @@ def test_from_the_last_change_of_a_shape_on_states_tell_whether_a_run_is_stuck(
             commit.stuck.append(NewStuck(run=sample.untouched, entry_step=stuck[0], period=stuck[1]))
         writing.commit(store, commit)
     assert problems(folder) == [f"run {sample.untouched}: {problem}" for problem in told]
+
+
+NO_ROUNDS = "repeated is recorded, but models are repeatable, or these are no whole rounds"
+OTHERWISE = "repeated {} times is recorded, but its steps do not say so"
+ROUNDS = [1, "b", 2, "c", 2, "c", 2, "c"]
+
+
+@pytest.mark.parametrize(
+    ("made", "record", "told"),
+    [
+        (ROUNDS, (2, 2, 3), []),
+        (ROUNDS, (2, 2, 2), [OTHERWISE.format(2)]),
+        (ROUNDS, (2, 2, 4), [OTHERWISE.format(4)]),
+        (ROUNDS, (4, 2, 2), []),
+        (ROUNDS, (3, 2, 2), [OTHERWISE.format(2)]),
+        (ROUNDS, (0, 4, 2), [OTHERWISE.format(2)]),
+        (ROUNDS, (2, 1, 6), [NO_ROUNDS]),
+        (ROUNDS, (2, 3, 2), [NO_ROUNDS]),
+        ([1, "b", 2, "c", 2, "d", 2, "c"], (2, 2, 3), [OTHERWISE.format(3)]),
+        ([1, "b", 1, "b", 1, "b"], (0, 2, 3), []),
+        (ROUNDS, None, []),
+    ],
+)
+def test_a_run_that_was_ended_as_repeated_repeats_itself_as_often(folder, sample, made, record, told):
+    """Its model is not repeatable; that of the same name in the other experiment is."""
+    content = [picture(part) if isinstance(part, int) else part for part in made]
+    damage(folder / "store.sqlite", f"UPDATE run SET max_length = 9 WHERE id = {sample.untouched}")
+    with Store(folder, write=True) as store:
+        model = writing.add_model(store, "tell", "fingerprint of a server", {})
+        session = writing.start_session(store, sample.alpha, "x", {})
+        models = (sample.draw, sample.tell)
+        writing.commit(store, steps(store, session, models, sample.untouched, "untouched", content))
+        with store.transaction() as connection:
+            connection.execute("DELETE FROM stuck")
+            connection.execute("UPDATE model SET is_repeatable = 0 WHERE id = ?", (model,))
+            for table, of in (("epoch", "experiment"), ("batch", "session")):
+                where = sample.alpha if of == "experiment" else (1, session)
+                placed = f"= {where}" if of == "experiment" else f"IN {where}"
+                connection.execute(
+                    f"UPDATE {table} SET model = ? WHERE model = ? AND {of} {placed}", (model, sample.tell)
+                )
+            if record:
+                connection.execute("INSERT INTO repeated VALUES (?, ?, ?, ?)", (sample.untouched, *record))
+    assert problems(folder) == [f"run {sample.untouched}: {problem}" for problem in told]
+
+
+def test_models_that_are_repeatable_repeat_nothing_and_others_are_never_stuck(folder, sample):
+    damage(folder / "store.sqlite", f"INSERT INTO repeated VALUES ({sample.shared}, 0, 2, 2)")
+    damage(folder / "store.sqlite", "UPDATE run SET max_length = 4 WHERE seed = 7")
+    assert only_problem(folder) == f"run {sample.shared}: {NO_ROUNDS}"
+    damage(folder / "store.sqlite", "DELETE FROM repeated")
+    damage(folder / "store.sqlite", "UPDATE model SET is_repeatable = 0 WHERE name = 'draw'")
+    told = f"run {sample.stuck}: stuck is recorded, but its models are not repeatable"
+    assert only_problem(folder) == told
+    with Store(folder) as store:
+        assert check.check(store, sample.beta) == []
+        assert check.check(store, run=sample.noisy) == []
+        assert check.check(store, run=sample.stuck) == [told]
+
+
+def test_a_text_that_is_gone_is_another_one(folder, sample):
+    damage(folder / "store.sqlite", "UPDATE output SET text = NULL WHERE text = 'c'")
+    assert f"text {text_digest('c').hex()}: its content is another text" in problems(folder)
+
+
+def test_a_run_of_an_arm_that_nobody_knows_is_told_once(folder, sample):
+    damage(folder / "store.sqlite", f"UPDATE run SET arm = 'swap' WHERE id = {sample.stuck}")
+    assert only_problem(folder) == f"run {sample.stuck}: its arm is not known in its experiment"
+
+
+def test_what_a_batch_and_an_epoch_may_have_at_most(folder, sample):
+    damage(folder / "store.sqlite", "UPDATE epoch SET batch_size = 65536, threads = 1024")
+    damage(folder / "store.sqlite", "UPDATE batch SET padded_size = 65536")
+    assert problems(folder) == []
+    damage(folder / "store.sqlite", "UPDATE epoch SET threads = 1025")
+    assert len(problems(folder)) == 3  # of two experiments in the same words
+    with Store(folder) as store:
+        assert check.check(store, sample.alpha) == []  # that concerns the files as a whole
+
+
+def test_each_problem_is_told_once_and_errors_in_one_line(folder, sample):
+    """A table that is gone is told of the file alone, whoever reads it."""
+    damage(folder / "store.sqlite", "DROP TABLE repeated")
+    with Store(folder, is_whole=False) as store:
+        assert check.check(store) == [
+            "store.sqlite: the table repeated is missing",
+        ]

@@ -4,11 +4,15 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import apsw
 import pytest
 
 from panic.errors import (
@@ -20,7 +24,19 @@ from panic.errors import (
     StoreTooNew,
 )
 from panic.store import Store, check, contents, dump, missing, reading, writing
-from panic.store.files import NETWORK_FILE_SYSTEMS, file_system, give_lock_back, own_folder, take_lock
+from panic.store.files import (
+    NETWORK_FILE_SYSTEMS,
+    copy_file,
+    file_system,
+    give_lock_back,
+    has_content,
+    lock_holder,
+    log_of,
+    names_a_holder,
+    own_folder,
+    take_lock,
+    translated,
+)
 from tests.rights import folder_of_others, without_rights
 from tests.store.sample import fill, picture, steps
 
@@ -352,3 +368,165 @@ def test_a_network_file_system_is_refused(folder, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"server:/ {folder.parent} nfs4 rw 0 0\n")
     with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
         Store(folder, write=True, create=True)
+
+
+HARMLESS = "Is this the right path?"
+IMAGES = "computes its images again"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "said", "hint", "of_images"),
+    [
+        (apsw.NotADBError("x"), StoreCorrupt, "is not a database", HARMLESS, IMAGES),
+        (apsw.CorruptError("x"), StoreCorrupt, "is damaged: x", "panic check --store", IMAGES),
+        (apsw.SQLError("unsupported file format"), StoreCorrupt, "is damaged: uns", "from a backup", IMAGES),
+        (apsw.FullError("x"), StoreError, "No space left for", "Make room", ""),
+        (apsw.ReadOnlyError("x"), StoreReadOnly, "cannot be written: x", "Check the permissions", ""),
+        (apsw.BusyError("x"), StoreLocked, "was in use by another process for 30 s: x", "Wait for it", ""),
+        (apsw.LockedError("x"), StoreLocked, "was in use by another process for 30 s: x", "Wait for it", ""),
+        (apsw.CantOpenError("x"), StoreError, "cannot be used: x", "Check the permissions", ""),
+        (apsw.IOError("x"), StoreError, "cannot be used: x", "health of the disk", ""),
+        (apsw.PermissionsError("x"), StoreError, "cannot be used: x", "Check the permissions", ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_can_happen_to_a_file_is_told_in_words(error, raised, said, hint, of_images):
+    for name in ("store.sqlite", "images.sqlite"):
+        with pytest.raises(StoreError) as found, translated(Path("/s") / name):
+            raise error
+        assert type(found.value) is raised
+        assert f"/s/{name}" in found.value.message
+        assert said in found.value.message
+        assert (of_images if of_images and name == "images.sqlite" else hint) in found.value.hint
+        assert found.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error", [apsw.SQLError("no such column"), apsw.ConstraintError("x"), ValueError("x")]
+)
+def test_mistakes_of_our_own_stay_what_they_are(error):
+    with pytest.raises(type(error)) as found, translated(Path("/s/store.sqlite")):
+        raise error
+    assert found.value is error
+
+
+def test_a_text_that_is_none_is_told_as_damage():
+    damaged = pytest.raises(StoreCorrupt, match="a text in it is no UTF-8")
+    with damaged as found, translated(Path("/s/store.sqlite")):
+        b"\xff".decode()
+    assert found.value.hint == "What is affected: panic check --store /s"
+
+
+def test_how_connections_are_set(folder, sample):
+    with Store(folder, write=True) as writer, Store(folder) as reader:
+        for store in (writer, reader):
+            for database in (store.db, store.images):
+                pragma = database.connection.pragma
+                assert (pragma("cache_size"), pragma("busy_timeout")) == (-65536, 30_000)
+        assert writer.db.connection.pragma("wal_autocheckpoint") == 4000
+
+
+def test_a_transaction_is_undone_by_any_exception(folder, sample):
+    with Store(folder, write=True) as store:
+        before = list(dump.dump(store))
+        with pytest.raises(ZeroDivisionError), store.transaction() as connection:  # noqa: PT012
+            connection.execute("DELETE FROM stuck")
+            raise ZeroDivisionError
+        with pytest.raises(apsw.ConstraintError), store.transaction() as connection:
+            connection.execute("UPDATE run SET max_length = 0")
+        with pytest.raises(ZeroDivisionError), store.transaction() as connection:  # noqa: PT012
+            connection.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
+            raise ZeroDivisionError
+        assert list(dump.dump(store)) == before
+        revision = store.revision
+        with store.transaction():
+            pass
+        assert store.revision == revision + 1
+    refused = pytest.raises(StoreReadOnly, match="open for reading only")
+    with Store(folder) as reader, refused, reader.transaction():
+        pass
+
+
+def test_a_state_of_the_file_is_seen_for_as_long_as_it_is_wanted(folder, sample):
+    with Store(folder, write=True) as writer, Store(folder) as reader:
+        with reader.db.snapshot():
+            assert reader.db.value("SELECT count(*) FROM stuck") == 1
+            writer.db.execute("DELETE FROM stuck")
+            assert reader.db.value("SELECT count(*) FROM stuck") == 1
+        assert reader.db.value("SELECT count(*) FROM stuck") == 0
+        with pytest.raises(ZeroDivisionError), reader.db.snapshot():
+            raise ZeroDivisionError
+        with writer.transaction() as connection:
+            connection.execute("DELETE FROM failure")
+            with writer.db.snapshot():  # within a transaction it is that of the transaction, which goes on
+                assert writer.db.value("SELECT count(*) FROM failure") == 0
+            connection.execute("UPDATE run SET max_length = 99")
+        assert reader.db.rows("SELECT DISTINCT max_length FROM run") == [(99,)]
+        assert reader.db.value("SELECT 1 FROM failure") is None
+        assert list(reader.db.stream("SELECT 1 UNION SELECT 2")) == [(1,), (2,)]
+
+
+def test_a_copy_has_what_is_in_the_log(folder, sample, tmp_path):
+    with Store(folder, write=True) as store:
+        writing.add_model(store, "late", "fingerprint of late", {})
+        assert has_content(log_of(folder / "store.sqlite"))
+        copy_file(folder / "store.sqlite", tmp_path / "copy.sqlite")
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.sqlite")) as copy:
+        assert copy.execute("SELECT count(*) FROM model WHERE name = 'late'").fetchone() == (1,)
+
+
+def test_a_log_may_be_left_for_who_looks_for_it(folder, sample):
+    with Store(folder, write=True) as store:
+        writing.add_model(store, "late", "fingerprint of late", {})
+        store.db.close(keep_log=True)
+        assert has_content(log_of(folder / "store.sqlite"))
+    with Store(folder, write=True):
+        pass
+    assert not has_content(log_of(folder / "store.sqlite"))
+
+
+def test_a_lock_says_who_holds_it_and_is_empty_afterwards(tmp_path):
+    assert names_a_holder(tmp_path)  # nothing is known of a store without one
+    assert lock_holder(tmp_path) is None
+    before = time.time()
+    descriptor = take_lock(tmp_path)
+    holder = lock_holder(tmp_path)
+    assert (holder.pid, holder.host) == (os.getpid(), socket.gethostname())
+    assert before <= holder.started_at <= time.time()
+    assert names_a_holder(tmp_path)
+    with pytest.raises(StoreLocked, match=f"is being written by process {os.getpid()} on "):
+        take_lock(tmp_path)
+    os.ftruncate(descriptor, 0)
+    with pytest.raises(StoreLocked, match="is being written by another process"):
+        take_lock(tmp_path)
+    assert lock_holder(tmp_path) is None
+    give_lock_back(descriptor)
+    assert not names_a_holder(tmp_path)
+    (tmp_path / "lock").write_text("what a longer holder had written" * 9)
+    descriptor = take_lock(tmp_path)
+    assert lock_holder(tmp_path).pid == os.getpid()
+    give_lock_back(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_reader_that_asks_who_drives_keeps_no_driver_out(tmp_path):
+    (tmp_path / "lock").touch()
+    asking = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    later = threading.Timer(0.03, os.close, (asking,))
+    later.start()
+    give_lock_back(take_lock(tmp_path))
+    later.join()
+
+
+def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "lock")
+    assert lock_holder(tmp_path) is None
+
+
+def test_a_file_that_is_none_is_refused(folder, sample):
+    (folder / "store.sqlite").unlink()
+    os.mkfifo(folder / "store.sqlite")
+    with pytest.raises(StoreError, match="is no file"):
+        Store(folder)

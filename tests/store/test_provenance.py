@@ -1,23 +1,34 @@
 """Provenance is complete, small and without secrets."""
 
+import hashlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from panic.cli.logs import logging_command
+from panic.errors import UsageError
 from panic.store import Store, writing
 from panic.store.provenance import (
     PATCH_LIMIT,
     git_state,
+    hardware,
     packages,
+    processor,
     provenance,
     redacted,
     source_digest,
+    training_of,
+    training_uid,
+    uncommitted,
+    vector_instructions,
+    without,
     without_keys,
     without_tokens,
 )
@@ -257,3 +268,164 @@ def test_long_lines_are_read_for_secrets_at_once():
     for line in lines:
         without_keys(line)
     assert time.thread_time() - begun < 5
+
+
+def test_what_is_told_of_changes(checkout):
+    (checkout / "code.py").write_text("two\n")
+    for number in range(120):
+        (checkout / f"new{number:03d}.py").touch()
+    state = git_state(checkout)
+    assert state["root"] == str(checkout.resolve())
+    assert state["changes"] == [" M code.py", *(f"?? new{number:03d}.py" for number in range(99))]
+    assert state["patch_sha256"] == hashlib.sha256(state["patch"].encode()).hexdigest()
+    assert state["patch_is_complete"]
+
+
+def test_a_patch_is_complete_unless_it_is_cut_or_something_is_left_out(checkout):
+    def patch(text):
+        (checkout / "code.py").write_text(text)
+        return git_state(checkout)
+
+    length = len(patch("x" * 1000)["patch"]) - 1000
+    most = patch("x" * (PATCH_LIMIT - length))
+    assert (len(most["patch"]), most["patch_is_complete"]) == (PATCH_LIMIT, True)
+    more = patch("x" * (PATCH_LIMIT - length + 1))
+    assert (len(more["patch"]), more["patch_is_complete"]) == (PATCH_LIMIT, False)
+    assert more["patch_sha256"] != most["patch_sha256"]
+    assert PATCH_LIMIT == 262_144
+    secret = patch("password = 'correct-horse-battery'\n")
+    assert "(redacted)" in secret["patch"]
+    assert not secret["patch_is_complete"]
+
+
+def git_that_fails_at(word, folder, monkeypatch):
+    """Put a git before the real one that fails at one of its commands."""
+    (folder / "bin").mkdir(exist_ok=True)
+    script = f'#!/bin/sh\ncase " $* " in *" {word} "*) exit 3;; esac\nexec {shutil.which("git")} "$@"\n'
+    (folder / "bin" / "git").write_text(script)
+    (folder / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+
+
+def test_what_git_does_not_say_is_not_known(checkout, monkeypatch, tmp_path_factory):
+    (checkout / "code.py").write_text("two\n")
+    path = os.environ["PATH"]
+    git_that_fails_at("status", tmp_path_factory.mktemp("a"), monkeypatch)
+    state = git_state(checkout)
+    assert (state["dirty"], state["changes"]) == (None, [])
+    assert "+two" in state["patch"]
+    with pytest.raises(UsageError, match="Whether all is committed is not known"):
+        uncommitted(checkout / "code.py")
+    monkeypatch.setenv("PATH", path)
+    git_that_fails_at("diff", tmp_path_factory.mktemp("b"), monkeypatch)
+    state = git_state(checkout)
+    assert (state["dirty"], state["patch"], state["patch_is_complete"]) == (True, "", False)
+    monkeypatch.setenv("PATH", path)
+    git_that_fails_at("rev-parse", tmp_path_factory.mktemp("c"), monkeypatch)
+    assert git_state(checkout) is None
+    assert uncommitted(checkout / "code.py") is None
+
+
+def test_the_users_repository_is_told_and_its_patch_once(checkout, monkeypatch):
+    (checkout / "code.py").write_text("two\n")
+    monkeypatch.chdir(checkout)
+    found = provenance()
+    assert found["repository"] == git_state(checkout)
+    assert provenance(project=Path("/"))["repository"] is None
+    package = checkout / "package" / "store"
+    package.mkdir(parents=True)
+    (package / "here.py").touch()
+    git(checkout, "add", "package")
+    monkeypatch.setattr("panic.store.provenance.__file__", str(package / "here.py"))
+    same = provenance()
+    assert same["git"]["root"] == same["repository"]["root"]
+    assert "+two" in same["git"]["patch"]
+    assert "patch" not in same["repository"]
+    assert same["repository"].keys() | {"patch"} == same["git"].keys()
+
+
+def test_what_is_not_committed(checkout, tmp_path_factory):
+    file = checkout / "code.py"
+    assert uncommitted(file) == []
+    (checkout / "store").mkdir()
+    (checkout / "store" / "x").touch()
+    (checkout / "st[o]re").mkdir()
+    assert uncommitted(file) == ["?? store/"]
+    assert uncommitted(file, [checkout / "store", checkout / "none", tmp_path_factory.mktemp("else")]) == []
+    assert uncommitted(file, [checkout / "st[o]re"]) == ["?? store/"]  # a path, and no pattern
+    assert uncommitted(file, [checkout]) == ["?? store/"]
+    (checkout / ".gitignore").write_text("store\nmine.yaml\n")
+    git(checkout, "add", ".gitignore")
+    git(checkout, "commit", "-m", "ignored")
+    (checkout / "mine.yaml").touch()
+    assert uncommitted(file) == []
+    assert uncommitted(checkout / "mine.yaml") == [f"!! {checkout / 'mine.yaml'}"]
+    file.write_text("two\n")
+    assert uncommitted(checkout / "mine.yaml") == [" M code.py"]
+    assert uncommitted(tmp_path_factory.mktemp("outside") / "x.yaml") is None
+    fresh = tmp_path_factory.mktemp("fresh")
+    git(fresh, "init")
+    assert uncommitted(fresh / "x.yaml") is None
+
+
+def test_a_models_folder_says_which_training_it_came_out_of(tmp_path):
+    model, beside = tmp_path / "mine", tmp_path / "mine.training"
+    assert training_of(model) is None
+    model.mkdir()
+    beside.mkdir()
+    recipe = {"b": 1, "a": [2]}
+    (beside / "recipe.json").write_text(json.dumps(recipe))
+    uid = hashlib.sha256(b'{"a":[2],"b":1}').hexdigest()
+    assert training_of(model) == training_uid(recipe) == uid
+    for broken in ("[", "3", "{}"):
+        (model / ".training.json").write_text(broken)
+        assert training_of(model) == uid
+    (model / ".training.json").write_text('{"training": "abc"}')
+    assert training_of(model) == "abc"
+    (beside / "recipe.json").unlink()
+    (model / ".training.json").unlink()
+    assert training_of(model) is None
+
+
+def test_secrets_are_cut_out_wherever_they_stand():
+    found = {"a-swordfish": ["x swordfish y", 3, None, ("swordfish",)], "b": {"c": "swordfish" * 2}}
+    assert without(found, ["swordfish"]) == {
+        "a-(redacted)": ["x (redacted) y", 3, None, ("swordfish",)],
+        "b": {"c": "(redacted)(redacted)"},
+    }
+    assert without("12345678 1234567", ["12345678", "1234567"]) == "(redacted) 1234567"
+    assert without("a b", []) == "a b"
+
+
+def test_the_digest_of_the_source_is_of_names_and_contents(monkeypatch, tmp_path):
+    package = tmp_path / "package" / "store"
+    package.mkdir(parents=True)
+    (package / "b.py").write_text("1")
+    (package.parent / "a.sql").write_text("22")
+    (package.parent / "c.txt").write_text("333")
+    monkeypatch.setattr("panic.store.provenance.__file__", str(package / "b.py"))
+    assert source_digest() == hashlib.sha256(b"a.sql\x002\x0022" + b"store/b.py\x001\x001").hexdigest()
+
+
+def test_texts_without_order_are_secrets_and_words_are_none():
+    """One of each: the border is a number of bits for each character."""
+    assert without_keys("+value('7Gh2kQ9sMnBvxVb4TzR8mWp1LdYc6NfJs3A0uE')") == "+value('(redacted)')"
+    assert without_keys("+value('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaA1')").endswith("aaaA1')")
+
+
+def test_what_hardware_is_told(monkeypatch, tmp_path):
+    script = "#!/bin/sh\necho 'NVIDIA X, 81559 MiB, 550.1'\necho 'NVIDIA Y, 1 MiB, 550.1'\n"
+    (tmp_path / "nvidia-smi").write_text(script)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = hardware()
+    assert found["gpus"] == ["NVIDIA X, 81559 MiB, 550.1", "NVIDIA Y, 1 MiB, 550.1"]
+    assert found["num_cpus"] == os.cpu_count()
+    assert found["memory_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    assert hardware()["gpus"] == []
+    if Path("/proc/cpuinfo").exists():
+        assert vector_instructions() == tuple(sorted(vector_instructions()))
+        flags = Path("/proc/cpuinfo").read_text()
+        assert all(flag in flags for flag in vector_instructions())
+        assert processor() in flags or "model name" not in flags

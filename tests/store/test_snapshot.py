@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
@@ -12,12 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from panic.errors import ConflictError, Interrupted, StoreError, StoreLocked, StoreMissing, StoreReadOnly
+from panic.errors import (
+    ConflictError,
+    Interrupted,
+    StoreCorrupt,
+    StoreError,
+    StoreLocked,
+    StoreMissing,
+    StoreReadOnly,
+)
 from panic.store import Store, writing
 from panic.store.check import check
 from panic.store.dump import dump
 from panic.store.snapshot import go_on_from, is_snapshot, snapshot
 from tests.store.sample import Sample, fill, picture, remark, steps
+from tests.store.test_files import corrupt_page
 
 
 def content(folder: Path) -> list[dict[str, object]]:
@@ -253,3 +263,122 @@ def test_a_store_with_a_log_is_not_read_on_a_network_file_system(
 def on_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the machine say that a folder is on a network file system; such a mount needs a server."""
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"server:/ {folder} nfs4 rw 0 0\n")
+
+
+def test_how_far_a_snapshot_is_is_told_page_by_page(
+    folder: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("panic.store.snapshot.PAGES_AT_ONCE", 1)
+    monkeypatch.setattr("panic.store.snapshot.STEPS_AT_ONCE", 1)
+    told: list[tuple[str, int, int]] = []
+    snapshot(folder, tmp_path / "copy", tell=lambda *what: told.append(what))
+    for kind in ("images", "store"):
+        with Store(folder) as store:
+            database = store.db if kind == "store" else store.images
+            pages = database.value("PRAGMA page_count")
+        copied = [one[1:] for one in told if one[0] == f"pages of {kind}.sqlite copied"]
+        assert copied == [(number, pages) for number in range(1, pages + 1)]
+        assert (f"copy of {kind}.sqlite checked", 0, 0) in told
+    names = list(dict.fromkeys(what for what, _, _ in told))
+    assert [name.split()[2].partition(".")[0] for name in names] == ["images", "images", "store", "store"]
+
+
+@pytest.mark.parametrize("lost", ["first", "last", "middle", "all"])
+def test_lost_images_are_counted_wherever_their_digests_are(
+    folder: Path, sample: Sample, tmp_path: Path, lost: str
+) -> None:
+    with Store(folder, write=True) as store:
+        known = sorted(digest for (digest,) in store.images.rows("SELECT digest FROM image"))
+        gone = {"first": known[:1], "last": known[-1:], "middle": known[1:3], "all": known}[lost]
+        with store.images.transaction() as connection:
+            connection.executemany("DELETE FROM image WHERE digest = ?", [(digest,) for digest in gone])
+            for digest in (bytes(32), b"\xff" * 32):  # and two that nobody names
+                connection.execute("INSERT INTO image VALUES (?, 'webp', x'00')", (digest,))
+    assert snapshot(folder, tmp_path / "copy").num_lost == len(gone)
+
+
+def test_a_snapshot_is_written_where_no_locks_are_to_be_had(
+    folder: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network file systems, which a test has none of."""
+
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("panic.store.files.fcntl.flock", refuse)
+        snapshot(folder, tmp_path / "copy")
+        assert sorted(os.listdir(tmp_path / "copy")) == ["images.sqlite", "lock", "store.sqlite"]
+    assert content(tmp_path / "copy") == content(folder)
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite"])
+def test_a_link_in_a_target_is_refused(folder: Path, sample: Sample, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "copy"
+    snapshot(folder, target)
+    (target / name).rename(tmp_path / "outside")
+    (target / name).symlink_to(tmp_path / "outside")
+    before = (tmp_path / "outside").read_bytes()
+    with pytest.raises(StoreError, match="is a link"):
+        snapshot(folder, target, force=True)
+    assert (tmp_path / "outside").read_bytes() == before
+
+
+def test_a_copy_that_is_not_sound_replaces_nothing(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    snapshot(folder, target)
+    before = content(target)
+    corrupt_page(folder / "store.sqlite", "failure")
+    with pytest.raises(StoreCorrupt) as raised:
+        snapshot(folder, target)
+    assert "store.sqlite" in raised.value.message
+    assert content(target) == before
+    assert sorted(os.listdir(target)) == ["images.sqlite", "lock", "store.sqlite"]
+    with Store(target, write=True):  # and its lock is free
+        pass
+
+
+def test_what_is_no_snapshot(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    assert not is_snapshot(tmp_path)
+    assert not is_snapshot(folder)
+    for change in ("log", "images", "worked in"):
+        target = tmp_path / change
+        snapshot(folder, target)
+        assert is_snapshot(target)
+        if change == "log":
+            (target / "images.sqlite-wal").write_bytes(b"x")
+        elif change == "images":
+            (target / "images.sqlite").unlink()
+        else:
+            with Store(target, write=True):
+                pass
+        assert not is_snapshot(target)
+
+
+def test_what_can_replace_a_snapshot_has_all_of_its_sessions(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """The snapshot of a copy that has gone on is not replaced by what has not; force does."""
+    apart, target = tmp_path / "apart", tmp_path / "copy"
+    snapshot(folder, apart)
+    with Store(apart, write=True) as store:
+        writing.start_session(store, sample.alpha, "panic run", {})
+    snapshot(apart, target)
+    with pytest.raises(StoreError, match=r"of a copy of .* that has gone on by itself") as raised:
+        snapshot(folder, target)
+    assert raised.value.hint.startswith("panic merge brings both into one. Choose another folder")
+    assert len(content(target)) == len(content(folder))
+    assert snapshot(folder, target, force=True).num_lost == 0
+    snapshot(folder, target)
+
+
+def test_of_many_experiments_of_another_store_five_are_named(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    with Store(tmp_path / "other", write=True, create=True) as store:
+        for number in range(6):
+            writing.start_experiment(store, f"x{number}", {})
+    snapshot(tmp_path / "other", tmp_path / "copy")
+    with pytest.raises(StoreError, match="of the experiments x0, x1, x2, x3, x4") as raised:
+        snapshot(folder, tmp_path / "copy")
+    assert raised.value.message.endswith("x4.")

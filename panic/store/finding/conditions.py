@@ -127,10 +127,9 @@ class Conditions:
             return self._pattern(field, sql, operator, values[0])
         read = [self._value(field, value) for value in values]
         if operator in ("in", "has", "=", "!="):
-            found = " OR ".join(f"{sql} = {self.parameter(value)}" for value in read[:1])
-            if len(read) > 1:
-                found = f"{sql} IN ({', '.join(self.parameter(value) for value in read)})"
-            return f"coalesce({found}, FALSE)"
+            bound = [self.parameter(value) for value in read]
+            found = f"= {bound[0]}" if len(bound) == 1 else f"IN ({', '.join(bound)})"
+            return f"coalesce({sql} {found}, FALSE)"
         if field.type in ("flag", "state"):
             raise condition.subject.place.error(
                 f"{condition.subject.text} has no order: = and != are all that it can be compared by."

@@ -1,0 +1,288 @@
+"""Fields over a store in which nothing is there once only: what belongs to another row is not counted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from panic.errors import NotFound, UsageError
+from panic.store import Commit, NewDiagram, NewEmbedding, NewOutput, NewRun, Store, reading, writing
+from panic.store.annotations import Target, annotate, list_annotations, run_target, run_uid
+from panic.store.codec import text_digest
+from panic.store.finding import queries
+from panic.store.finding.fields import FIELDS, Fields, Metric
+from panic.store.finding.fields import Target as Kind
+from panic.store.finding.found import find
+from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only_runs
+from panic.store.finding.queries import Query, config_paths, find_run, table
+from panic.store.records import NewDistance, NewIntervention, NewVectorisation
+from panic.store.signing import Author
+from panic.store.tombstones import hide
+from panic.store.trainings import keep, list_trainings, mark_deleted
+from tests.store.sample import SETTINGS, Sample, entry
+
+ME = Author(name="me")
+
+
+@pytest.fixture(scope="module")
+def rich(filled: tuple[Path, Sample], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The sample with two diagrams, measures, an intervention, and an output that nobody has; to be read."""
+    folder, sample = tmp_path_factory.mktemp("rich") / "store", filled[1]
+    shutil.copytree(filled[0], folder)
+    with Store(folder, write=True) as store:
+        measures = [writing.add_measure(store, {"kind": kind}) for kind in ("entropy", "other")]
+        for run in (sample.noisy, sample.shared):
+            diagram = NewDiagram(
+                run=run, model=sample.embed, settings=SETTINGS, settings_digest="settings", num_points=2,
+                num_unique=1, bars={0: np.array([[0.0, 1.0]])},
+            )  # fmt: skip
+            writing.commit(store, Commit(diagrams=[diagram]))
+        taken = [
+            NewVectorisation(diagram=number, dimension=0, measure=measure, vector=np.ones(1))
+            for number, measure in ((1, measures[0]), (1, measures[1]), (2, measures[0]), (3, measures[0]))
+        ]
+        commit = Commit(vectorisations=taken)
+        commit.distances.append(NewDistance(1, 2, 0, measures[0], 1.0))
+        for text in ("stepped in", "nobody's"):
+            commit.outputs.append(NewOutput(digest=text_digest(text), modality="text", text=text))
+        after, in_place = text_digest("c"), text_digest("stepped in")
+        commit.interventions.append(NewIntervention(sample.noisy, 1, 0, "text", after, in_place, None, None))
+        call = store.db.value("SELECT max(id) FROM batch")
+        for digest in (in_place, text_digest("nobody's")):
+            commit.embeddings.append(
+                NewEmbedding(output=digest, model=sample.embed, batch=call, vector=np.ones(3))
+            )
+        writing.commit(store, commit)
+        for name in ("one", "two"):
+            keep(store, entry(name, loss=0.5 if name == "one" else None, measures={"accuracy": 0.25}))
+        keep(store, entry("gone"))
+        mark_deleted(store, [row for row in list_trainings(store) if row.name == "gone"], ME)
+        one = list_trainings(store)[0]
+        for kind, uid, text in (
+            ("output", text_digest("b").hex(), "seen"),
+            ("output", text_digest("c").hex(), "other"),
+            ("training", one.uid, "good"),
+        ):
+            target = Target(kind=kind, uid=uid, name=uid)
+            annotate(store, "tag", [(target, text)], ME)
+            annotate(store, "label", [(target, f"{text} label")], ME)
+            annotate(store, "comment", [(target, f"{text} comment")], ME)
+        yield store
+
+
+def told(store: Store, kind: Kind, columns: list[str], where: str | None = None, sort: str = "") -> list[Any]:
+    return [tuple(row.values()) for row in find(store, where, of=kind, columns=columns, sort=sort)]
+
+
+def test_what_an_experiment_has_is_counted_of_it_alone(rich: Store) -> None:
+    names = ["name", "embeddings", "diagrams", "vectorisations", "distances", "runs", "invocations"]
+    assert told(rich, "experiment", names) == [("alpha", 4, 2, 3, 1, 4, 9), ("beta", 2, 1, 1, 0, 1, 2)]
+
+
+def test_where_outputs_came_up_is_told_of_them_alone(rich: Store) -> None:
+    names = ["text", "experiment", "runs", "invocations", "tags", "label", "comments"]
+    assert told(rich, "output", names, "modality = text", "text") == [
+        ("a", ["alpha"], 1, 1, [], None, []),
+        ("b", ["alpha"], 1, 2, ["seen"], "seen label", ["seen comment"]),
+        ("c", ["alpha"], 1, 1, ["other"], "other label", ["other comment"]),
+        ("d", ["beta"], 1, 1, [], None, []),
+        ("stepped in", [], 0, 0, [], None, []),
+        ("untouched", [], 0, 0, [], None, []),
+        ("z", [], 0, 0, [], None, []),
+    ]
+    shared = told(rich, "output", ["experiment", "runs", "invocations"], "modality = image and runs > 1")
+    assert [(sorted(names), runs, number) for names, runs, number in shared] == [(["alpha", "beta"], 3, 3)]
+    assert told(rich, "output", ["width", "height"], "width = 8 and text is null and runs = 3") == [(8, 6)]
+    assert told(rich, "output", ["text"], "'seen' in tags") == [("b",)]
+
+
+def test_trainings_are_told_without_deleted_ones(rich: Store) -> None:
+    names = ["name", "state", "loss", "measures.accuracy", "tags", "label", "command", "config.learning_rate"]
+    assert told(rich, "training", names, sort="-name") == [
+        ("two", "interrupted", None, 0.25, [], None, "panic train", 0.1),
+        ("one", "interrupted", 0.5, 0.25, ["good"], "good label", "panic train", 0.1),
+    ]
+    assert told(rich, "training", ["name"], "good in tags or loss > 0.4") == [("one",)]
+    with pytest.raises(UsageError, match="No training's last evaluation has this") as raised:
+        told(rich, "training", ["measures.accurcy"])
+    assert "Did you mean measures.accuracy?" in raised.value.hint
+    assert set(config_paths(rich, of="training")) == {"config.learning_rate", "measures.accuracy"}
+
+
+def test_runs_have_uids(rich: Store, filled: tuple[Path, Sample]) -> None:
+    sample = filled[1]
+    of = {row.id: run_uid("alpha", row) for row in reading.runs(rich, "alpha")}
+    assert told(rich, "run", ["run", "uid"], "name = alpha") == list(of.items())
+    assert told(rich, "run", ["run"], f"uid = '{of[sample.noisy]}'") == [(sample.noisy,)]
+
+
+def test_every_field_can_be_a_column_a_key_and_a_condition(rich: Store) -> None:
+    kinds: tuple[Kind, ...] = ("experiment", "run", "output", "training")
+    for kind in kinds:
+        own = [field.name for field in FIELDS if field.of == kind]
+        for name in own:
+            assert len(told(rich, kind, [name])) == len(told(rich, kind, [own[0]])) > 1
+        for start in range(0, len(own), 20):
+            assert told(rich, kind, own[start : start + 20], sort=",".join(own[start : start + 20]))
+            some = own[start : start + 20]
+            missing = " and ".join(f"({name} is null or {name} is not null)" for name in some)
+            assert len(told(rich, kind, [own[0]], missing)) == len(told(rich, kind, [own[0]]))
+
+
+def test_defaults_of_what_is_told(rich: Store) -> None:
+    [alpha, beta] = find(rich)
+    assert (alpha["name"], beta["runs"]) == ("alpha", 1)
+    assert list(alpha) == ["name", "id", "state", "runs", "stuck", "failed", "invocations", "created"]
+    assert [row["run"] for row in find(rich, "seed = 7", of="run")] == [
+        row.id for row in reading.runs(rich, "beta")
+    ]
+    own = Fields([Metric(name="drift", of="experiment", about="how far", example="drift > 1")])
+    rich.db.connection.execute("CREATE TEMP TABLE experiment_metric (experiment INTEGER PRIMARY KEY, drift)")
+    rich.db.connection.execute("INSERT INTO temp.experiment_metric VALUES (1, 0.5)")
+    assert find(rich, "drift > 0.4", columns=["name", "drift"], fields=own) == [
+        {"name": "alpha", "drift": 0.5}
+    ]
+    rich.db.connection.execute("DROP TABLE temp.experiment_metric")
+
+
+# --- narrowing
+
+
+def counted(store: Store) -> dict[str, int]:
+    return {name: store.db.value(f"SELECT count(*) FROM {name}") for name in OF_EXPERIMENTS}
+
+
+def test_of_a_narrowed_store_every_table_has_what_is_of_the_experiment(
+    rich: Store, filled: tuple[Path, Sample]
+) -> None:
+    sample, every = filled[1], counted(rich)
+    of = {}
+    for name in ("alpha", "beta"):
+        with only_experiments(rich, [getattr(sample, name)]):
+            of[name] = counted(rich)
+    nothing = dict.fromkeys(("answer", "spending", "attempt", "repeated", "deletion", "training"), 0)
+    assert of["alpha"] == nothing | {
+        "experiment": 1, "run": 4, "session": 1, "epoch": 3, "invocation": 9, "intervention": 1, "stuck": 1,
+        "failure": 1, "batch": 10, "output": 10, "embedding": 4, "diagram": 2, "diagram_bars": 3,
+        "vectorisation": 3, "distance": 1, "annotation": 6,
+    }  # fmt: skip
+    assert of["beta"] == nothing | {
+        "experiment": 1, "run": 1, "session": 1, "epoch": 3, "invocation": 2, "intervention": 0, "stuck": 0,
+        "failure": 0, "batch": 3, "output": 3, "embedding": 2, "diagram": 1, "diagram_bars": 1,
+        "vectorisation": 1, "distance": 0, "annotation": 0,
+    }  # fmt: skip
+    assert counted(rich) == every
+    assert not rich.db.rows("SELECT name FROM temp.sqlite_schema WHERE name IN ('chosen', 'run')")
+    with only_runs(rich, [sample.noisy]):
+        assert [row.id for row in reading.runs(rich)] == [sample.noisy]
+        assert rich.db.value("SELECT count(*) FROM experiment") == 2
+    with only_experiments(rich, [sample.alpha, sample.beta, sample.alpha]):
+        assert [row.name for row in reading.experiments(rich)] == ["alpha", "beta"]
+
+
+def test_what_is_named_by_the_content_of_a_row_is_narrowed_too(folder: Path, sample: Sample) -> None:
+    """Trainings by what sessions say of their models, remarks on runs by what these are."""
+    uids = {}
+    with Store(folder, write=True) as store:
+        for name in ("one", "two"):
+            keep(store, entry(name))
+            uids[name] = entry(name).uid
+        for experiment, name in ((sample.alpha, "one"), (sample.beta, "two")):
+            provenance = {"models": {"draw": {"training": uids[name]}, "tell": {}}}
+            writing.start_session(store, experiment, "again", provenance)
+        for run in reading.runs(store):
+            name = "alpha" if run.experiment == sample.alpha else "beta"
+            annotate(store, "comment", [(run_target(name, run), f"run {run.id}")], ME)
+        call = store.db.value("SELECT min(id) FROM batch")
+        with store.transaction() as connection:
+            connection.execute("INSERT INTO answer (batch) VALUES (?)", (call,))
+            connection.execute("INSERT INTO spending VALUES (1, ?, 1, 1)", (sample.draw,))
+    with Store(folder) as store:
+        for experiment, name, runs, asked in (
+            (sample.alpha, "one", [1, 2, 3, 4], 1),
+            (sample.beta, "two", [5], 0),
+        ):
+            with only_experiments(store, [experiment]):
+                assert [row.name for row in list_trainings(store)] == [name]
+                assert [row.text for row in list_annotations(store)] == [f"run {run}" for run in runs]
+                assert counted(store)["answer"] == counted(store)["spending"] == asked
+
+
+# --- queries
+
+
+def test_at_most_twenty_fields_are_sorted_by(rich: Store) -> None:
+    keys = ["seed", "-repeat"] * 10
+    assert len(told(rich, "run", ["run"], sort=",".join(keys))) == 5
+    with pytest.raises(UsageError, match="At most 20 fields"):
+        told(rich, "run", ["run"], sort=",".join([*keys, "run"]))
+    assert told(rich, "run", ["run"], sort=" +run ") == told(rich, "run", ["run"])
+    assert told(rich, "run", ["run"], sort="-run") == told(rich, "run", ["run"])[::-1]
+
+
+def test_runs_of_one_experiment_and_rows_in_the_order_that_is_asked_for(
+    rich: Store, filled: tuple[Path, Sample]
+) -> None:
+    sample = filled[1]
+    query = Query(target="run", experiment=sample.beta, where="seed > 0 or seed < 0")
+    assert queries.find(rich, query, Fields()) == [sample.shared]
+    ids = [sample.shared, 99, sample.stuck]
+    assert table(rich, "run", ids, ["run", "name"], Fields()) == [
+        (sample.shared, "beta"), (sample.stuck, "alpha")
+    ]  # fmt: skip
+
+
+def test_what_is_hidden_is_not_found(folder: Path, sample: Sample) -> None:
+    with Store(folder, write=True) as store:
+        hide(store, reading.experiment(store, "alpha"), "me")
+        assert told(store, "experiment", ["name"]) == [("beta",)]
+        assert told(store, "run", ["run"]) == [(sample.shared,)]
+        assert told(store, "output", ["text"], "modality = text", "text") == [("a",), ("d",)]
+        assert told(store, "output", ["runs"], "text = a") == [(0,)]
+
+
+def test_a_run_is_named_by_its_number_or_the_beginning_of_its_uid(folder: Path, sample: Sample) -> None:
+    with Store(folder, write=True) as store:
+        alpha, beta = (reading.experiment(store, name) for name in ("alpha", "beta"))
+        for run in reading.runs(store, "alpha"):
+            uid = run_uid("alpha", run)
+            for selector in (str(run.id), uid, uid[:4], uid[:5].upper()):
+                assert find_run(store, alpha, selector).id == run.id
+        uid = run_uid("beta", reading.runs(store, "beta")[0])
+        for selector, hint in (
+            (str(sample.shared), "Its runs are 1 to 4."), ("0", "Its runs are 1 to 4."),
+            (uid, "Its runs are 1 to 4."),
+            ("abc", "Its runs are 1 to 4. The beginning of a uid has at least 4 characters."),
+        ):  # fmt: skip
+            with pytest.raises(NotFound, match=f"alpha has no run {selector}") as raised:
+                find_run(store, alpha, selector)
+            assert raised.value.hint == hint
+        with pytest.raises(NotFound) as raised:
+            find_run(store, beta, "1")
+        assert raised.value.hint == f"Its only run is {sample.shared}."
+        empty = writing.start_experiment(store, "empty", {})
+        with pytest.raises(NotFound) as raised:
+            find_run(store, next(row for row in reading.experiments(store) if row.id == empty), "9999")
+        assert raised.value.hint == "It has no runs."
+
+
+def test_several_runs_that_begin_alike_are_named(
+    folder: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "SHORTEST_UID", 1)
+    with Store(folder, write=True) as store:
+        row = reading.experiment(store, "beta")
+        runs = [NewRun(network=("draw",), prompt="a", seed=-1, repeat=n, max_length=1) for n in range(300)]
+        writing.add_runs(store, row.id, runs)
+        uids = {run.id: run_uid("beta", run) for run in reading.runs(store, "beta")}
+        alike = [(run, uid) for run, uid in uids.items() if uid.startswith("a")]
+        assert len(alike) > 11
+        with pytest.raises(NotFound, match="Several runs of beta begin with 'a'") as raised:
+            find_run(store, row, "a")
+        named = ", ".join(f"{uid} (run {run})" for run, uid in alike[:10])
+        assert raised.value.hint == f"They are: {named}."
