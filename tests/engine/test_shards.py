@@ -101,6 +101,9 @@ def test_a_shard_of_an_array_of_slurm() -> None:
     assert str(Shard.parse("auto", task(ID="5", COUNT="1", MIN="5", STEP="0"))) == "1/1"
     with pytest.raises(UsageError, match="TASK_ID is 'x'"):
         Shard.parse("auto", task(ID="x", COUNT="4"))
+    for text in ("9" * 5000, "٣"):  # which Python would make no number of, or which nobody writes
+        with pytest.raises(UsageError, match=r"TASK_COUNT is '.{1,40}'"):
+            Shard.parse("auto", task(ID="0", COUNT=text))
     with pytest.raises(UsageError, match="task 0 is not one of 4 from 1"):
         Shard.parse("auto", task(ID="0", COUNT="4", MIN="1"))
     with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID is not set"):
