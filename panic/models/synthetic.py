@@ -260,7 +260,9 @@ def walk_point(text: str, dimension: int) -> NDArray[np.float64]:
     if words[:1] == ["walk"] and len(words) == dimension + 1:
         with suppress(ValueError):  # a walk in the park
             point = np.array([float(word) for word in words[1:]])
-    if not 0 < np.linalg.norm(point) < np.inf:
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(point)
+    if not 0 < length < np.inf:
         point = np.random.default_rng(_hash64(b"start", text.encode())).standard_normal(dimension)
     unit: NDArray[np.float64] = point / np.linalg.norm(point)
     return unit

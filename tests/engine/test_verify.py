@@ -30,7 +30,12 @@ from panic.store.origins import Origin
 from tests.engine.conftest import make_config
 
 CONFIG = make_config(
-    prompts=["state 0"], seeds=[-1], repeats=2, max_length=40, embeddings=["synthetic/state-embedding"]
+    prompts=["state 0"],
+    seeds=[-1],
+    repeats=2,
+    max_length=40,
+    embeddings=["synthetic/state-embedding"],
+    diagrams=[{"modality": "text"}],
 )
 """80 steps; both runs go through a circle of 7 states, which has a bar in dimension 1."""
 
@@ -87,7 +92,7 @@ def test_of_some_models_the_number_of_threads_is_not_known(path: Path) -> None:
 
 
 ORIGIN = Origin(
-    what="step 0 of run 1", name="draw", fingerprint="f" * 64, output=b"o", modality="image", input=b"i",
+    what="run 1, step 0", name="draw", fingerprint="f" * 64, output=b"o", modality="image", input=b"i",
     input_modality="text", seed=1, batch_size=1, bucket=0, device_kind="cpu", threads=1,
 )  # fmt: skip
 
@@ -181,7 +186,7 @@ def compared(path: Path, of: Callable[[Origin, Store], Origin]) -> Finding:
 def test_a_batch_that_no_config_can_ask_for_is_damaged(path: Path) -> None:
     assert compared(path, lambda origin, store: replace(origin, batch_size=2)).verdict == "same"
     found = compared(path, lambda origin, store: replace(origin, batch_size=MAX_BATCH + 1))
-    assert (found.verdict, found.what) == ("damaged", "step 0 of run 1")
+    assert (found.verdict, found.what) == ("damaged", "run 1, step 0")
     assert found.detail == "its input: the store says 65,537 items in its batch, and 65,536 is the most"
 
 
