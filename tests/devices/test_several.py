@@ -92,6 +92,8 @@ def test_what_stays_is_what_still_fits_where_it_alone_was() -> None:
     assert place(load, sizes, devices, before=stays) == kept
     assert place(load, sizes, devices, before=stays | {"c": ("nowhere",)})["c"] in (("x",), ("y",))
     assert place(load, sizes, devices, before=stays | {"c": ("y", "x")}) == kept
+    full = place({"a": 4.0, "b": 0.0}, sizes, devices, before={"a": ("y",), "b": ("x",)})
+    assert full["a"] == ("y",), "which it fills, though x would do as well"
     smaller = place(load, sizes, {"x": 20, "y": 10}, before=stays)
     assert (smaller["a"], smaller["b"]) == (("x",), ("y",)), "a does not fit on y any more"
 

@@ -212,6 +212,7 @@ def buckets(folder: Path) -> Buckets:
 
 
 def test_images_of_a_joint_model_have_a_bucket_of_their_own(tmp_path: Path) -> None:
+    assert JOINT_IMAGES == -1, "as it is stored"
     found = buckets(tmp_path)
     images = [found.of(model, b"", Modality.IMAGE) for model in ("plain", "joint")]
     assert images == [found.of_content(model, RED) for model in ("plain", "joint")] == [0, JOINT_IMAGES]
