@@ -133,7 +133,10 @@ def show(
     where: RunsWhereOption = None,
     project: ProjectOption = None,
     first: Annotated[
-        int, typer.Option("--from", min=0, metavar="STEP", help="With --run: its steps from this one on.")
+        int,
+        typer.Option(
+            "--from", min=0, max=10**9, metavar="STEP", help="With --run: its steps from this one on."
+        ),
     ] = 0,
     everything: Annotated[
         bool, typer.Option("--all", help="Show all runs, or all steps of a run, however many.")

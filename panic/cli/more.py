@@ -364,8 +364,8 @@ def _yaml(option: str, text: str) -> Any:
 
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # also no date, and thousands of digits or brackets
         value = None
     if isinstance(value, str | Mapping):
         return value
-    raise UsageError(f"{option} {text}: a kind or a mapping is needed, as a config has it.")
+    raise UsageError(f"{option} {text[:200]}: a kind or a mapping is needed, as a config has it.")

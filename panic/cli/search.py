@@ -38,7 +38,8 @@ def search(
     where: RunsWhereOption = None,
     project: ProjectOption = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many, the newest texts.")
+        int | None,
+        typer.Option("--limit", min=1, max=10**9, metavar="N", help="At most so many, the newest texts."),
     ] = None,
     reindex: Annotated[
         bool, typer.Option("--reindex", help="Make the index of words anew; a driver keeps it otherwise.")

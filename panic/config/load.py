@@ -276,7 +276,7 @@ def _step(container: Any, word: str, path: KeyPath) -> str | int | Problem:
         return word
     if not isinstance(container, list):
         return Problem(path, f"{name} is {problems.describe(container)} and has no part '{word}'")
-    if not re.fullmatch(r"\d+", word) or int(word) > len(container):
+    if not re.fullmatch(r"[0-9]{1,9}", word) or int(word) > len(container):
         hint = f"0 to {len(container) - 1} exist, {len(container)} appends" if container else "0 appends"
         return Problem(path, f"'{word}' is no index of {name}", hint=hint)
     return int(word)

@@ -14,8 +14,9 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -160,11 +161,23 @@ def _address(config: ExperimentConfig) -> str | None:
     return (config.ray.address if config.ray else None) or os.environ.get("RAY_ADDRESS")
 
 
+class OurPath(list[str]):
+    """The folders in which workers look for modules first: those where this process looks, too.
+
+    Ray would add the working folder; what lies there may bear the name of a library (`panic.processes`).
+    """
+
+    def extend(self, folders: Iterable[str], /) -> None:
+        super().extend(folder for folder in folders if folder in sys.path)
+
+
 def _init(ray: Any, address: str | None, local: Mapping[str, Any]) -> None:
     options = {"address": address} if address else local
+    job = ray.job_config.JobConfig()
+    job._py_driver_sys_path = OurPath()  # where Ray puts them; nothing else says so
     logging.getLogger("ray").setLevel(logging.ERROR)  # it would tell of its defaults
     try:
-        ray.init(**options, log_to_driver=False, configure_logging=False)
+        ray.init(**options, job_config=job, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise UsageError(
             f"no Ray cluster can be used at {address or 'this machine'}: {first_line(error)}",

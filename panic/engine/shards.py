@@ -51,9 +51,9 @@ class Shard:
         for name, default in (("ID", ""), ("COUNT", ""), ("MIN", "0"), ("STEP", "1")):
             variable = f"SLURM_ARRAY_TASK_{name}"
             text = environment.get(variable, default)
-            if not (text.isascii() and text.isdecimal()):
+            if not re.fullmatch(r"[0-9]{1,9}", text):
                 raise UsageError(
-                    f"--shard auto: {variable} is {text!r}."
+                    f"--shard auto: {variable} is {text[:40]!r}."
                     if text
                     else f"--shard auto: {variable} is not set.",
                     hint="It is for tasks of an array of Slurm (sbatch --array); elsewhere say --shard 3/8.",

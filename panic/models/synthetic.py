@@ -15,6 +15,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -43,7 +44,7 @@ CHAIN: dict[str, Parameter] = {
 }
 """What the transition matrix is made from."""
 _MAGIC = 0x9A71C
-_STATE = re.compile(r"state (\d+)\b")
+_STATE = re.compile(r"state (\d{1,4000})\b")  # of more digits Python makes no number
 _SEED_BYTES = 16
 
 
@@ -255,9 +256,13 @@ class RandomWalk:
 def walk_point(text: str, dimension: int) -> NDArray[np.float64]:
     """The unit vector (dimension,) that a walk's text holds; any other text hashes to one."""
     words = text.split()
+    point = np.zeros(dimension)
     if words[:1] == ["walk"] and len(words) == dimension + 1:
-        point = np.array([float(word) for word in words[1:]])
-    else:
+        with suppress(ValueError):  # a walk in the park
+            point = np.array([float(word) for word in words[1:]])
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(point)
+    if not 0 < length < np.inf:
         point = np.random.default_rng(_hash64(b"start", text.encode())).standard_normal(dimension)
     unit: NDArray[np.float64] = point / np.linalg.norm(point)
     return unit

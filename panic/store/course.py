@@ -108,7 +108,7 @@ def network_of(data: bytes) -> list[str]:
     """The names of a stored network; none if it cannot be read."""
     try:
         names = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 

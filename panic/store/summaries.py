@@ -76,7 +76,7 @@ def using(store: Store, take: Callable[[apsw.Connection], Taken]) -> Taken:
             with opened(store, anyway=True) as file:
                 assert file is not None
                 return take(file)
-        except (apsw.CorruptError, apsw.NotADBError):
+        except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError):
             with contextlib.suppress(OSError):
                 (store.path / FILE).unlink()
         except (apsw.BusyError, apsw.CantOpenError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError):
@@ -107,10 +107,11 @@ def _open(path: Path) -> apsw.Connection:
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.execute("PRAGMA synchronous=OFF")
-        found = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema ORDER BY rowid")]
+        schema = "SELECT CAST(sql AS BLOB) FROM sqlite_schema ORDER BY rowid"  # damaged texts are no UTF-8
+        found = [sql for (sql,) in connection.execute(schema)]
         if not found:
             connection.execute(f"BEGIN IMMEDIATE; {'; '.join(SCHEMA)}; COMMIT")
-        elif found != list(SCHEMA):
+        elif found != [sql.encode() for sql in SCHEMA]:
             raise apsw.CorruptError(f"{path} is another file")
     except (apsw.CorruptError, apsw.NotADBError):
         connection.close()
@@ -177,7 +178,7 @@ def _known(file: apsw.Connection, uids: Sequence[str] | None) -> dict[str, list[
     sql += " WHERE ?1 ISNULL OR uid IN (SELECT value FROM json_each(?1))"
     try:
         rows = file.execute(sql, (None if uids is None else json.dumps(list(uids)),)).fetchall()
-    except apsw.Error:
+    except (apsw.Error, UnicodeDecodeError):
         return {}
     return {str(uid): rest for uid, *rest in rows}
 

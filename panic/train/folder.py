@@ -189,7 +189,7 @@ def _read_table(table: Path, folder: Path) -> dict[Path, str]:
 def _json(table: Path, number: int, line: str) -> dict[str, object]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also thousands of digits, or of brackets
         raise DataError(f"{table}: line {number} is no JSON ({error})") from error
     if not isinstance(row, dict):
         raise DataError(f"{table}: line {number} is no JSON object")

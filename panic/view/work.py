@@ -17,6 +17,8 @@ from panic.store.records import ExperimentRow
 from panic.store.standing import LastSession
 
 LOG_NAME = re.compile(r"[\w.-]+\.log")
+NUMBER = re.compile(r"[0-9]{1,4}")
+"""Of a card; what a store or a process says may be any text."""
 TAIL_BYTES = 16_384
 MOST_LOGS = 200
 
@@ -61,7 +63,7 @@ def log_of(folder: Path, session: LastSession) -> tuple[str, str]:
 def gpu(device: str, pid: int) -> dict[str, Any] | None:
     """Memory, temperature and power of a CUDA device of a process here, as far as the driver tells."""
     kind, _, index = device.partition(":")
-    if kind != "cuda" or not index.isdigit():
+    if kind != "cuda" or not NUMBER.fullmatch(index):
         return None
     try:
         import pynvml
@@ -110,7 +112,7 @@ def cuda_name(index: int, variables: Mapping[str, str] | None) -> str:
     if said is None:
         return str(index)
     names = [name.strip() for name in said.split(",")]
-    is_good = [name.isdigit() or name.startswith(("GPU-", "MIG-")) for name in names]
+    is_good = [bool(NUMBER.fullmatch(name)) or name.startswith(("GPU-", "MIG-")) for name in names]
     known = names[: [*is_good, False].index(False)]  # CUDA heeds what stands before the first mistake
     return known[index] if index < len(known) else ""
 

@@ -124,3 +124,30 @@ def test_a_table_has_what_can_be_read():
     assert (len(long.rows), long.height) == (comparison.MAX_ROWS, comparison.MAX_ROWS + 1)
     assert comparison._table(frame.select("vector", "picture")) is None
     assert comparison._table(frame.clear()) is None
+
+
+def test_questions_are_in_their_order_and_within_one_what_is_answered_comes_first(full):
+    """Charts and single values of one name stand side by side, with a gap where there is none."""
+    row = reading.experiment(full.store, "demo")
+    chart = {"mark": "line"}
+    one = {
+        (1, "nobody"): comparison.Entry(missing="No."),
+        (1, "left"): comparison.Entry(
+            sentence="Yes.", caveat="But.", specs={"line": chart}, values={"n": "1"}
+        ),
+        (0, "both"): comparison.Entry(sentence="A."),
+    }
+    other = {
+        (1, "nobody"): comparison.Entry(missing="Neither."),
+        (1, "right"): comparison.Entry(caveat="But.", values={"m": "2", "n": "3"}),
+        (0, "both"): comparison.Entry(sentence="B.", caveat="But."),
+    }
+    sides = [comparison.Side(experiment=row, state="done", numbers=[], entries=e) for e in (one, other)]
+    both, left, right, nobody = comparison._sections(sides)
+    assert [section.title for section in (both, left, right, nobody)] == ["both", "left", "right", "nobody"]
+    assert [entry.sentence for entry in both.entries] == ["A.", "B."]
+    assert [entry.missing for entry in left.entries] == ["", "Nothing to ask it of."]
+    assert [entry.missing for entry in nobody.entries] == ["No.", "Neither."]
+    assert (left.charts, left.values, left.caveats) == ([[chart, None]], [("n", ["1", ""])], ["But."])
+    assert (right.charts, right.values) == ([], [("m", ["", "2"]), ("n", ["", "3"])])
+    assert both.caveats == ["But."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -13,12 +14,15 @@ from panic.analysis.contrasts import (
     commit_range,
     contrasts,
     differences,
+    run_contrasts,
     said,
     shortened,
     training_contrasts,
+    training_names,
 )
 from panic.store import contents, reading, writing
 from panic.store.trainings import TrainingRow
+from tests.store.sample import entry
 
 
 def test_one_config_is_said_as_it_is():
@@ -57,6 +61,35 @@ def test_a_cell_has_sixty_characters_of_a_text_and_four_digits_of_a_number():
     assert shortened("x  y\n z") == "x y z"
     assert shortened("x" * 60) == "x" * 60
     assert shortened("x" * 61) == "x" * 59 + "…"
+
+
+def test_values_that_differ_are_said_differently():
+    """By their order, or by a digest where what is shown of them is the same."""
+    [(_, values)] = differences([{"prompts": list("ab")}, {"prompts": list("ba")}, {"prompts": list("ab")}])
+    assert values == ["2, none of them only here" + more for more in ("", ", in another order", "")]
+    long = ["x" * 70 + end for end in "12"]
+    [(_, values)] = differences([{"prompts": [text]} for text in long])
+    assert values == [f"1, only here: {'x' * 59}… ({sha256(text.encode()).hexdigest()[:8]})" for text in long]
+
+
+def test_trainings_are_called_by_their_names_if_these_tell_them_apart():
+    one, other, again = entry("a"), entry("b"), entry("a", folder="/elsewhere/a", uid="f" * 64)
+    assert training_names([one, other]) == ["a", "b"]
+    assert training_names([one, again]) == ["/somewhere/a", "/elsewhere/a"]
+    anew = entry("a", uid="e" * 64)
+    assert training_names([one, anew]) == [f"/somewhere/a ({row.uid[:12]})" for row in (one, anew)]
+
+
+def test_a_stuck_run_is_compared_to_its_full_length(bench):
+    stuck = bench.add("a", ["t0", "t1"], network=("tell",), max_length=5)
+    bench.stuck(stuck, 0, 2)
+    parting = bench.add("b", ["t0", "t1", "t0", "t2"], network=("tell",), max_length=5)
+    alike = bench.add("c", ["t0", "t1", "t0", "t1", "t0"], network=("tell",), max_length=5)
+    found = run_contrasts(bench.store, [stuck, parting, alike])
+    [parts] = [one for one in found if one.field == "parts at step"]
+    assert (parts.section, parts.values) == ("results", ["-", "3", "not within 5 steps"])
+    [prompt] = [one for one in found if one.field == "prompt"]
+    assert (prompt.section, prompt.values, prompt.is_same) == ("run", ["a", "b", "c"], False)
 
 
 def test_courses_part_as_far_as_both_go():

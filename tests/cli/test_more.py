@@ -224,6 +224,8 @@ def test_a_dry_run_tells_what_is_missing_and_changes_nothing(panic: Invoke, stor
         (["diagrams", "demo", "--vectorisation", "entropie"], "entropy"),
         (["diagrams", "demo", "--vectorisation", "landscape"], "the key 'range' is missing"),
         (["diagrams", "demo", "--distance", "[1]"], "a kind or a mapping"),
+        (["diagrams", "demo", "--distance", "9" * 5000], "a kind or a mapping"),
+        (["diagrams", "demo", "--vectorisation", "2026-13-45"], "a kind or a mapping"),
         (["diagrams", "demo", "--window", "x"], "a window is N or N:DELAY"),
         (["diagrams", "demo", "--window", "9" * 5000], "a window is N or N:DELAY"),
         (["diagrams", "demo", "--landmarks", "5", "--metric", "cosine"], "landmarks need a metric"),

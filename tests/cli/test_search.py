@@ -135,7 +135,9 @@ def test_a_read_only_store_tells_its_metrics(panic: Invoke, store: Path) -> None
 
 def test_a_text_for_an_option_is_not_converted_and_a_mistake_is_told(panic: Invoke, store: Path) -> None:
     assert panic("list", "--limit", "many").exit_code == 2
-    assert panic("search", "x", "--limit", "0").exit_code == 2
+    for limit in ("0", "9" * 30):
+        assert panic("search", "x", "--limit", limit).exit_code == 2
+    assert panic("show", "--run", 1, "--from", "9" * 30).exit_code == 2
     assert panic("list", "--store", store).exit_code == 0
 
 

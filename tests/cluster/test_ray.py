@@ -28,7 +28,7 @@ from panic.engine.pinning import is_known_to_be_steady, surroundings
 from panic.engine.pins import calibrate, lay
 from panic.engine.plan import CheckedConfig, expanded_runs
 from panic.engine.progress import Progress
-from panic.engine.ray_connection import open_cluster
+from panic.engine.ray_connection import OurPath, open_cluster
 from panic.engine.shards import Shard
 from panic.engine.trust import named_outside
 from panic.errors import UsageError
@@ -476,6 +476,32 @@ def test_what_contradicts_ray_is_refused(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     with pytest.raises(UsageError, match=told):
         run(make_config(executor="ray", **changes), tmp_path / "store")
+
+
+def test_workers_look_for_modules_where_the_driver_does_and_not_in_its_working_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "path", ["", "/scripts"])
+    path = OurPath()
+    path.extend(["/scripts", str(tmp_path)])
+    assert path == ["/scripts"]
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_lies_in_the_working_folder_is_no_library_to_a_worker(tmp_path: Path) -> None:
+    """Ray puts the driver's working folder before all others: a numpy.py there was taken for numpy."""
+    for name in ("numpy", "PIL", "pydantic", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the working folder came first')\n")
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    executable, *words = command_of(tmp_path, ray={"workers": 1}, max_length=4)
+    done = subprocess.run(
+        [executable, "-P", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert num_steps(tmp_path / "store") == 64
 
 
 def test_settings_of_ray_without_it_have_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -146,6 +146,7 @@ override 'nam=x': unknown key 'nam'
         ("seeds.2=7", "'2' is no index of seeds"),
         ("seeds.-1=7", "'-1' is no index of seeds"),
         ("seeds.x=7", "'x' is no index of seeds"),
+        (f"seeds.{'9' * 5000}=7", "9' is no index of seeds"),
         ("networks.0.3=X", "'3' is no index of networks.0"),
     ],
 )

@@ -151,6 +151,29 @@ def test_a_model_whose_calls_ran_out_of_memory_is_not_tried_again_in_the_same_ro
     assert cache.resident == {"a"}
 
 
+def test_room_that_others_have_just_given_back_is_used_by_layers_that_have_no_other() -> None:
+    cache, device = cache_of(2 * MIB)
+    expected = call(cache, "a")
+    device.tenants_bytes = 2 * MIB - 200 * KIB
+    with pytest.raises(ModelDoesNotFit, match="not even one layer at a time"):
+        call(cache, "a")
+    device.tenants_bytes = 0
+    assert call(cache, "a") == expected
+
+
+def test_what_a_model_outgrew_counts_as_it_was_and_not_as_others_might_have_had_it() -> None:
+    """58 of 64 MiB were another's a moment before, but not when the calls ran out of memory."""
+    cache, device = cache_of(64 * MIB)
+    device.tenants_bytes = 58 * MIB
+    call(cache, "a")
+    device.tenants_bytes = 0
+    assert cache.offload("a")
+    device.advance(61.0)
+    call(cache, "a")
+    assert cache.resident == frozenset()
+    assert not cache.offload("a"), "it comes in layers already"
+
+
 def test_layers_stay_where_others_were_so_that_passes_copy_less() -> None:
     """Two passes of 4 MiB in room for 3, of which another model held 1."""
 

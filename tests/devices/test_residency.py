@@ -102,6 +102,18 @@ def test_repeated_calls_of_a_model_leave_a_prefetch_alone() -> None:
     assert cache.stats.prefetch_hits == 1
 
 
+def test_what_is_on_its_way_is_joined_by_no_more_when_there_is_more_room() -> None:
+    device = sim(100, rate_bytes_per_s=10.0)
+    cache, _ = paper_cache(device, {"a": [10], "b": [10, 10, 10]}, seconds=0.5)
+    call(cache, "b")
+    evict(cache, "b")
+    call(cache, "a")
+    for device.capacity_bytes in (30, 100):
+        call(cache, "a", ["b", "a"])
+        assert held_bytes(cache) == {"a": 10, "b": 20}
+    assert cache.stats.prefetches == 1
+
+
 def test_a_cancelled_prefetch_keeps_what_arrived_and_gives_the_rest_back() -> None:
     device = sim(100, rate_bytes_per_s=10.0)
     cache, models = paper_cache(device, {"a": [10], "b": [10, 10, 10]}, seconds=1.5)

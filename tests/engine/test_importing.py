@@ -6,8 +6,10 @@ import csv
 import gzip
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from PIL import Image
 
 from panic.analysis.dynamics.motion import attractor
 from panic.engine.importing import rows
+from panic.engine.importing import write as writing_imports
 from panic.engine.importing.trajectories import Trajectory
 from panic.engine.importing.write import COMMIT_BYTES, COMMIT_ROWS, ImportOptions, read_import, write_import
 from panic.errors import ConfigError, ConflictError, Interrupted, ModelError, UsageError
@@ -456,3 +459,197 @@ def test_the_values_of_lengths_that_are_known_come_out(tmp_path: Path) -> None:
     assert (found.strength, found.position) == pytest.approx((0.75, 40))
     found = attractor([len(run.prompt) for run in runs], [one[-1] for one in ends])
     assert (found.strength, found.position) == pytest.approx((0.875, 40))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"run": True}, "run should be a text or a whole number: True"),
+        ({"run": 1.5}, "run should be a text or a whole number: 1.5"),
+        ({"image": "a.png"}, "it has both a text and an image"),
+        ({"prompt": 3}, "prompt should be a text: 3"),
+        ({"step": True}, "step should be a whole number from 0 on: True"),
+        ({"step": 0.5}, "step should be a whole number from 0 on: 0.5"),
+        ({"step": "1" * 20}, f"step should be a whole number from 0 on: {'1' * 20!r}"),
+        ({"step": 2**31}, "step should be a whole number from 0 on: 2147483648"),
+        ({"seed": 2**63}, "seed should be a whole number from 0 on: 9223372036854775808"),
+        ({"repeat": 2**31 - 1}, "repeat should be a whole number from 0 on: 2147483647"),
+        ({"network": []}, "network should be a name or a list of names: []"),
+        ({"network": ["m", 1]}, "network should be a name or a list of names: ['m', 1]"),
+        ({"network": 7}, "network should be a name or a list of names: 7"),
+    ],
+)
+def test_what_a_row_may_not_say(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    assert problems(jsonl(tmp_path, [{"run": "r", "step": 0, "text": "a"} | row])) == [
+        f"chains.jsonl:1: {told}"
+    ]
+
+
+def test_what_a_row_may_say(tmp_path: Path) -> None:
+    said = {"run": 7, "text": "a", "prompt": "p", "network": "m"}
+    rows = [{**said, "step": 1.0}, {**said, "step": "0", "seed": 2**63 - 1, "repeat": 2**31 - 2}]
+    [found] = read(jsonl(tmp_path, rows), deterministic=True)
+    assert (found.name, found.run.network, found.run.seed) == ("7", ("m",), 2**63 - 1)
+    assert problems(jsonl(tmp_path, rows)) == [
+        "1 networks x 1 prompts x 2147483647 seeds and repeats are 2147483647 runs, and 10000000 is the most"
+    ]
+    [far] = problems(jsonl(tmp_path, [{**said, "step": 2**31 - 1}]))
+    assert far == "chains.jsonl:1: steps 0 to 2147483646 are missing in run 7 before its step 2147483647"
+
+
+def test_files_without_rows_and_lines_with_other_cells(tmp_path: Path) -> None:
+    assert problems(jsonl(tmp_path, [])) == ["chains.jsonl: it has no rows"]
+    path = tmp_path / "a.csv"
+    path.write_text("run,step,text\nr,0,p\nr,1\nr,2,b,c\nr,3,d\n")
+    assert problems(path)[:2] == [
+        f"a.csv:{line}: it has another number of cells than the first line" for line in (3, 4)
+    ]
+    path.write_text('run,step,text\nr,0,p\nr,1,"open\n')
+    assert problems(path)[0].startswith("a.csv:3: it cannot be read (")
+    upper = path.rename(tmp_path / "A.CSV")
+    upper.write_text("run,step,text\nr,0,p\nr,1,a\n")
+    assert len(read(upper)) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        (" ", "is empty"),
+        ("a\0", "has the character NUL"),
+        (f"image:{'0' * 64}", "stands for an image of a store"),
+        ("\ud800", "is not valid Unicode"),
+        (chr(0xDFFF), "is not valid Unicode"),
+    ],
+)
+def test_a_text_that_is_no_prompt_is_no_model_either(tmp_path: Path, prompt: str, told: str) -> None:
+    assert problems(jsonl(tmp_path, chain_of("a", prompt=prompt))) == [
+        f"chains.jsonl:1: the prompt of run r {told}"
+    ]
+    assert f"chains.jsonl:1: the model {prompt!r} {told}" in problems(
+        jsonl(tmp_path, chain_of("a", prompt="p", model=prompt))
+    )
+    assert len(read(jsonl(tmp_path, chain_of("a", prompt="\ue000")))) == 1
+
+
+def test_what_stands_in_a_folder_of_images_beside_them(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    assert problems(pictures) == ["pictures: it has no folders of images"]
+    for run, first in (("fox", 0), ("hare", 2)):
+        (pictures / run).mkdir()
+        for step in range(2):
+            Image.new("RGB", (4, 4), (step, first, 0)).save(pictures / run / f"{step + first}.png")
+    (pictures / "fox" / ".DS_Store").write_text("")
+    (pictures / ".hidden").mkdir()
+    assert problems(pictures) == ["hare/2.png: step 0 is missing in run hare before its step 1"], (
+        "they count from 0 or 1"
+    )
+    for step in (2, 3):
+        (pictures / "hare" / f"{step}.png").unlink()
+    (pictures / "hare" / "prompt.txt").write_bytes(b"\xff")
+    (pictures / "hare" / "0.png").symlink_to(pictures / "fox" / "0.png")
+    (pictures / "hare" / "1234567890.png").write_bytes((pictures / "fox" / "0.png").read_bytes())
+    (pictures / "notes").write_text("")
+    told = problems(pictures)
+    assert told[0] == "hare/0.png: it is no file"
+    assert told[1].startswith("hare/1234567890.png: it is no image with its step in its name")
+    assert told[2].startswith("hare/prompt.txt: it is no UTF-8")
+    assert told[3:] == ["hare: it has no images", "notes: it is no folder of images"]
+
+
+def test_images_inside_folders_are_read_and_what_says_too_much_or_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sub" / "inner").mkdir(parents=True)
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "sub" / "inner" / "a.png")
+    [found] = read(jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": "sub/inner/a.png"}]))
+    assert found.modalities == ("image",)
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
+    glass = Image.new("RGBA", (4, 4), (1, 2, 3, 255))
+    glass.putpixel((2, 2), (1, 2, 3, 254))
+    glass.save(tmp_path / "glass.png")
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)),
+        (b"IDAT", b""),
+        (b"IEND", b""),
+    ]
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    names = {
+        "moving.png": "it has several frames",
+        "glass.png": "it is transparent in places: put it on a background first",
+        "bomb.png": "image of more pixels than may be stored",
+        ".": "'.' leads out of the folder of the file",
+        "sub/../sub/inner/a.png": "'sub/../sub/inner/a.png' leads out of the folder of the file",
+        "a\0b": "'a\\x00b' leads out of the folder of the file",
+    }
+    rows = [{"run": n, "step": 0, "prompt": "p", "image": name} for n, name in enumerate(names)]
+    assert problems(jsonl(tmp_path, rows)) == [
+        f"chains.jsonl:{line}: image {name!r}: {told}" for line, (name, told) in enumerate(names.items(), 1)
+    ]
+
+
+def test_a_process_that_is_not_deterministic_is_seen_between_runs(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, [*chain_of("pab", "one"), *chain_of("qacx", "two"), *chain_of("rcy", "three")])
+    assert problems(path, deterministic=True) == [
+        f"chains.jsonl:{line}: from the same input another output came at chains.jsonl:{known}:"
+        " the process is not deterministic"
+        for line, known in ((6, 3), (10, 7))
+    ]
+
+
+@pytest.mark.parametrize(("number", "more"), [(20, ""), (21, "and 1 more")])
+def test_of_many_problems_the_first_twenty_are_told(tmp_path: Path, number: int, more: str) -> None:
+    told = problems(jsonl(tmp_path, [{"run": "r", "step": -1, "text": "a"}] * number))
+    assert (len(told), told[20:]) == (20 + bool(more), [more] if more else [])
+    assert told[19].startswith("chains.jsonl:20: step should")
+
+
+def test_how_far_an_import_is_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing_imports, "SHOWN_ROWS", 70)
+    told: list[tuple[str, int, int]] = []
+
+    def show(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    path = jsonl(tmp_path, [*chain_of(map(str, range(150)), "a"), *chain_of("xyz", "b")])
+    found = read_import(ImportOptions(name="chains", path=path), show)
+    assert told == [
+        ("rows read", 70, 0),
+        ("rows read", 140, 0),
+        ("steps checked", 0, 153),
+        ("steps checked", 150, 153),
+    ]
+    told.clear()
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        write_import(store, found, show)
+    assert told == [("steps written", done, 151) for done in (0, 64, 128, 149)]
+    assert (found.config.max_length, found.config.repeats, found.config.seeds) == (149, 1, [-1])
+    assert found.config.prompts == ["0", "x"]
+
+
+def test_the_config_of_an_import_says_what_its_runs_are(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, [*chain_of("pab", "a", seed=5, repeat=3), *chain_of("qa", "b", seed=4, repeat=1)])
+    noisy = read_import(ImportOptions(name="chains", path=path)).config
+    assert (noisy.seeds, noisy.repeats, noisy.max_length) == ([-1], 4, 2)
+    fixed = read_import(ImportOptions(name="chains", path=path, deterministic=True)).config
+    assert (fixed.seeds, fixed.repeats, fixed.max_length) == ([4, 5], 1, 2)
+    with pytest.raises(ConfigError, match="name may have letters") as told:
+        read_import(ImportOptions(name="a b", path=path))
+    assert told.value.hint == "Nothing was imported."
+
+
+def test_an_image_that_changes_while_it_is_imported_is_not_stored(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png")
+    path = jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": "a.png"}])
+    found = read_import(ImportOptions(name="chains", path=path))
+    Image.new("RGB", (4, 4), "blue").save(tmp_path / "a.png")
+    with (
+        Store(tmp_path / "store", write=True, create=True) as store,
+        pytest.raises(ConfigError, match=r"chains\.jsonl:1: a\.png was changed while it was imported"),
+    ):
+        write_import(store, found)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,21 @@ import pytest
 from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.device import CpuDevice
-from panic.engine.pinning import Change, most_ready, repin, shapes
-from panic.engine.plan import CheckedConfig, make_plan
+from panic.engine.pinning import (
+    Change,
+    begin,
+    known_fingerprints,
+    most_ready,
+    repin,
+    shapes,
+    surroundings,
+)
+from panic.engine.plan import CheckedConfig, Plan, make_plan
 from panic.engine.preview import preview
 from panic.engine.verify import verify
-from panic.errors import ConflictError, StoreCorrupt
+from panic.errors import ConflictError, ModelError, StoreCorrupt
 from panic.models import registry
-from panic.store import Store, check, reading, writing
+from panic.store import Store, check, invariance, reading, writing
 from panic.store.records import NewEpoch
 
 from .conftest import dump, make_config
@@ -222,3 +231,51 @@ def test_no_stored_number_fills_the_memory(tmp_path: Path, damage: str, told: st
             store.images.execute("DELETE FROM image")
     with pytest.raises(StoreCorrupt, match=told):
         run(config, tmp_path / "s")
+
+
+def test_a_model_that_is_gone_is_needed_only_where_it_is_called(tmp_path: Path) -> None:
+    def gone(**changes: Any) -> Plan:
+        plan = make_plan(make_config(seeds=[-1], repeats=1, **changes))
+        draw = replace(plan.generative["draw"], adapter="gone")
+        return replace(plan, generative=plan.generative | {"draw": draw})
+
+    missing = pytest.raises(ModelError, match="there is no kind of model gone here")
+    with Store(tmp_path / "new", write=True, create=True) as store, missing:
+        known_fingerprints(store, gone(max_length=4))
+    run(make_config(seeds=[-1], repeats=1, max_length=4), tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        pinned = {row.name: row.fingerprint for row in reading.epochs(store, "test")}
+        assert known_fingerprints(store, gone(max_length=4)) == pinned
+        with pytest.raises(ModelError, match="there is no kind of model gone here"):
+            known_fingerprints(store, gone(max_length=5))
+
+
+def test_what_was_seen_of_batch_mates_counts_for_the_models_of_a_plan(tmp_path: Path) -> None:
+    values = make_config(max_length=2).model_dump(mode="json")
+    values["models"]["other"] = {"base": "synthetic/image-to-text", "states": 5}
+    values["networks"] = [["draw", "chain"], ["draw", "other"]]
+    run(
+        ExperimentConfig.model_validate(values | {"batch_sizes": {"draw": 4, "chain": 4, "other": 4}}),
+        tmp_path / "s",
+    )
+    for name, found in (("other", []), ("draw", [("draw", 4, 1)])):
+        with Store(tmp_path / "s", write=True) as store:
+            [row] = [row for row in reading.epochs(store, "test") if row.name == name]
+            seen = invariance.Measured(
+                fingerprint=row.fingerprint, batch_size=4, threads=1, verdict="alone", duration_s=0.0
+            )
+            invariance.record(store, surroundings(CpuDevice()), [seen])
+        anew = pin_anew(make_config(max_length=4), tmp_path / "s")
+        assert [(change.name, change.before.batch_size, change.after.batch_size) for change in anew] == found
+
+
+def test_outputs_that_only_an_import_brings_begin_no_experiment(tmp_path: Path) -> None:
+    said = {"networks": [["m"]], "models": {"m": {"base": "imported/text", "called": "m"}}, "max_length": 2}
+    config = ExperimentConfig.model_validate({"name": "x", "prompts": ["a", "b"], "seeds": [-1], **said})
+    plan = make_plan(config)
+    told = r"The outputs of x are imported and cannot be computed, and 2 of the runs"
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        with pytest.raises(ConflictError, match=told):
+            begin(store, plan, {}, "cpu")
+        assert reading.experiments(store) == []
+        assert begin(store, plan, {}, "given") == 1

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from panic import run
 from panic.config import ExperimentConfig
+from panic.engine import plan as planning
 from panic.engine.plan import (
+    CheckedConfig,
     begun_runs,
     check_config,
     expanded_runs,
     intervention_seed,
     joined_runs,
     left_alone,
+    load_config,
     make_plan,
     more_than_asked,
     open_runs,
@@ -23,9 +29,13 @@ from panic.engine.plan import (
     step_seed,
     stored_runs,
     warn_of_short_runs,
+    warn_of_what_stays,
     weight_bytes,
 )
-from panic.store.records import NewRun, RunRow
+from panic.errors import ConfigError
+from panic.models import python_models
+from panic.store import DEFAULT_STORE
+from panic.store.records import ExperimentRow, NewRun, RunRow
 from tests.engine.conftest import make_config
 
 NETWORK = ("draw", "chain")
@@ -177,6 +187,9 @@ def test_runs_too_short_for_what_was_to_be_done_are_told(caplog):
         "baseline": [],
         "late": [{"at": 9, "text": "x"}, {"at": 10, "text": "y"}, {"at": 12, "text": "z"}],
     }
+    warn_of_short_runs(make_plan(small(arms={"baseline": [], "on": [{"at": 0, "text": "x"}]}), runs=[]))
+    assert caplog.messages == ["arm on: runs have 0 steps, and nothing steps in before step 0"]
+    caplog.clear()
     config = small(
         arms=arms,
         embeddings=["synthetic/state-embedding"],
@@ -208,6 +221,100 @@ def test_weights_are_small_on_a_cpu_only():
     weights = sum(weight_bytes(pocket, name) for name in pocket.specs)
     assert small_bytes(pocket, "cpu") == weights > 0
     assert small_bytes(pocket, "cuda") is None
+
+
+def test_weights_up_to_a_limit_are_small(monkeypatch: pytest.MonkeyPatch):
+    models = {"networks": [["PocketDiffusion", "PocketCaptioner"]], "seeds": [1], "max_length": 2}
+    pocket = make_plan(ExperimentConfig.model_validate({"name": "p", "prompts": ["a"], **models}))
+    weights = small_bytes(pocket, "cpu")
+    for limit, found in ((weights, weights), (weights - 1, None)):
+        monkeypatch.setattr(planning, "SMALL_BYTES", limit)
+        assert small_bytes(pocket, "cpu") == found
+
+
+UNREAD = """
+from pathlib import Path
+Path(__file__).with_suffix(".seen").touch()
+
+
+def unchanged(cls):
+    return cls
+
+
+@unchanged
+class Own:
+    size_bytes = 10
+    modality_in = modality_out = "text"
+    def load(self, device): ...
+    def invoke(self, inputs, seeds): return list(inputs)
+"""
+
+
+def test_a_users_file_is_run_only_for_who_asks(tmp_path: Path):
+    """Nothing is known of its class without running it; of its weights only when there is a model."""
+    file, config = tmp_path / "own.py", tmp_path / "it.yaml"
+    file.write_text(UNREAD)
+    of = {
+        "name": "it",
+        "networks": [[f"python:{file}:Own"]],
+        "prompts": ["a"],
+        "seeds": [-1],
+        "max_length": 1,
+    }
+    config.write_text(json.dumps(of))
+    seen = tmp_path / "own.seen"
+    assert load_config(config) == check_config(config).config
+    assert not seen.exists()
+    made = ExperimentConfig.model_validate(of)
+    for ask in (
+        lambda: load_config(config, ask=True),
+        lambda: check_config(config, ask=True),
+        lambda: CheckedConfig.from_python(made),
+        lambda: make_plan(made),
+    ):
+        python_models._asked.clear()
+        ask()
+        seen.unlink()  # it was run
+    found = make_plan(made)
+    assert weight_bytes(found, f"python:{file}:Own") == 0
+    assert small_bytes(found, "cpu") is None
+    with pytest.raises(ConfigError, match="the config of it"):
+        CheckedConfig.from_python(made.model_copy(update={"networks": [["nosuch"]]}))
+
+
+def test_prompts_are_of_experiments_in_the_store_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = {"networks": [["upper-case"]], "seeds": [-1], "max_length": 1, "device": "cpu"}
+    for store, word in ((None, "here"), ("elsewhere", "there")):
+        performed = ExperimentConfig.model_validate({"name": "words", "prompts": [word], **words})
+        run(performed, store or DEFAULT_STORE)
+        asks = {"name": "next", "prompts": [{"experiment": "words"}], **words}
+        Path("next.json").write_text(json.dumps(asks | ({"store": store} if store else {})))
+        checked = check_config("next.json")
+        assert checked.config.prompts == [word.upper()]
+        assert checked.starts is not None
+
+
+def test_what_stays_is_told_with_a_way_to_go_on_where_there_is_one(caplog: pytest.LogCaptureFixture):
+    plan = make_plan(small())
+    row = ExperimentRow(
+        id=1, uid="0" * 32, name="it", config=plan.config.model_dump(mode="json"), created_at=0
+    )
+    warn_of_what_stays(plan, row, [stored("done")])
+    assert caplog.messages == []
+    warn_of_what_stays(plan, row, [stored("done", seed=1)])
+    assert caplog.messages == ["it: 1 runs of other seeds or repeats are left alone, all of them ended"]
+    warn_of_what_stays(plan, row, [stored("done", seed=1), stored("running", seed=2)])
+    assert caplog.messages[1].endswith(
+        "2 runs of other seeds or repeats are left alone, 1 of them unfinished (panic resume it performs all)"
+    )
+    more = small(embeddings=["synthetic/state-embedding"]).model_dump(mode="json")
+    warn_of_what_stays(plan, replace(row, config=more), [stored("done", seed=1)])
+    assert caplog.messages[2].endswith(
+        "; 1 of the embeddings asked for before are left alone (panic resume it performs all)"
+    )
 
 
 def test_a_plan_knows_whether_its_runs_were_chosen_and_who_holds_secrets():

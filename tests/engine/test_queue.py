@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from panic.engine.queue import Item, Lane, ReadyQueue
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from panic.engine.contents import ContentCache, RemoteImage
+from panic.engine.queue import JOINT_IMAGES, Buckets, Item, Lane, ReadyQueue
+from panic.models import registry
+from panic.models.protocol import Modality
+from panic.store.codec import encode_image
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -147,3 +156,77 @@ def test_an_empty_lane_hides_nothing() -> None:
     queue.take(lane("draw"))
     assert queue.choose(NOTHING, only_full=False) == lane("embed")
     assert queue.choose(frozenset({"embed"}), only_full=True) == lane("embed")
+
+
+def test_what_a_worker_does_not_serve_hides_nothing_from_it() -> None:
+    queue = make_queue(draw=9, embed=1)
+    assert queue.choose(NOTHING, only_full=False, serves=lambda model: model == "embed") == lane("embed")
+    assert queue.choose(NOTHING, only_full=False, serves=lambda model: False) is None
+
+
+# Buckets
+
+BUCKETING = """
+from panic.models.synthetic import ImageToText, TextToImage
+
+
+class Looks(ImageToText):
+    PARAMETERS = {}
+
+    def __init__(self):
+        super().__init__()
+
+    def bucket(self, image):
+        return image.getpixel((0, 0))[0]
+
+
+class Counts(TextToImage):
+    PARAMETERS = {}
+
+    def __init__(self):
+        super().__init__()
+
+    def bucket(self, text):
+        return len(text)
+"""
+RED = Image.new("RGB", (2, 2), (201, 0, 0))
+
+
+def buckets(folder: Path) -> Buckets:
+    """Of a plain model, of one that takes texts and images, and of two that say theirs.
+
+    The store gives "words", and images as they are in a cluster.
+    """
+    (folder / "mine.py").write_text(BUCKETING)
+    plain = registry.resolve("synthetic/image-to-text")
+    remote = RemoteImage(size=RED.size, encoded=encode_image(RED))
+    return Buckets(
+        {
+            "plain": plain,
+            "joint": replace(plain, modalities_in=(Modality.TEXT, Modality.IMAGE)),
+            "looks": registry.resolve(f"python:{folder / 'mine.py'}:Looks"),
+            "counts": registry.resolve(f"python:{folder / 'mine.py'}:Counts"),
+        },
+        ContentCache(0, lambda digest, modality: "words" if modality is Modality.TEXT else remote),
+    )
+
+
+def test_images_of_a_joint_model_have_a_bucket_of_their_own(tmp_path: Path) -> None:
+    assert JOINT_IMAGES == -1, "as it is stored"
+    found = buckets(tmp_path)
+    images = [found.of(model, b"", Modality.IMAGE) for model in ("plain", "joint")]
+    assert images == [found.of_content(model, RED) for model in ("plain", "joint")] == [0, JOINT_IMAGES]
+    texts = [found.of(model, b"", Modality.TEXT) for model in ("plain", "joint")]
+    assert texts == [found.of_content(model, "words") for model in ("plain", "joint")] == [0, 0]
+    assert [found.modality("joint", bucket) for bucket in (0, JOINT_IMAGES)] == ["text", "image"]
+    assert found.modality("plain", 0) == "image"
+
+
+def test_a_users_class_says_its_buckets_by_pixels_and_by_texts_unless_lengths_decide(tmp_path: Path) -> None:
+    found = buckets(tmp_path)
+    remote = RemoteImage(size=RED.size, encoded=encode_image(RED))
+    assert found.of("looks", b"", Modality.IMAGE) == 201
+    assert found.of_content("looks", remote) == found.of_content("looks", RED) == 201
+    assert found.of("counts", b"", Modality.TEXT) == found.of_content("counts", "w" * 5) == 5
+    found.by_length(["looks"])  # nobody can count the tokens of an image
+    assert (found.of("looks", b"", Modality.IMAGE), found.of("counts", b"", Modality.TEXT)) == (0, 5)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from panic import run
-from panic.engine.pins import Pins, calibrate, lay, read, write
+from panic.engine.pins import Pins, Seen, calibrate, lay, read, write
 from panic.engine.plan import CheckedConfig, expanded_runs, make_plan
 from panic.engine.shards import Shard, require_shapes
 from panic.errors import ConflictError, ModelDoesNotFit, UsageError
-from panic.store import Store, reading
+from panic.store import Store, invariance, reading
 from panic.store.check import check
 from panic.store.merging.merge import merge
 from tests.engine.by_hand import failing, first, opened, perform
@@ -101,6 +103,9 @@ def test_a_shard_of_an_array_of_slurm() -> None:
     assert str(Shard.parse("auto", task(ID="5", COUNT="1", MIN="5", STEP="0"))) == "1/1"
     with pytest.raises(UsageError, match="TASK_ID is 'x'"):
         Shard.parse("auto", task(ID="x", COUNT="4"))
+    for text in ("9" * 5000, "٣"):  # which Python would make no number of, or which nobody writes
+        with pytest.raises(UsageError, match=r"TASK_COUNT is '.{1,40}'"):
+            Shard.parse("auto", task(ID="0", COUNT=text))
     with pytest.raises(UsageError, match="task 0 is not one of 4 from 1"):
         Shard.parse("auto", task(ID="0", COUNT="4", MIN="1"))
     with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID is not set"):
@@ -111,9 +116,32 @@ def test_a_shard_of_an_array_of_slurm() -> None:
 
 def test_pins_are_read_as_they_were_written(tmp_path: Path) -> None:
     pins = calibrate(checked())
-    write(pins, tmp_path / "pins.json")
-    assert read(tmp_path / "pins.json") == pins
+    file = tmp_path / "pins.json"
+    write(pins, file)
+    assert read(file) == pins
+    with pytest.raises(ValidationError, match="frozen"):
+        pins.experiment = "other"
     assert [path.name for path in tmp_path.iterdir()] == ["pins.json"]
+    text = file.read_text()
+    assert text.startswith('{\n  "version": 1,\n  "experiment": "test",\n')
+    assert text.endswith("}\n")
+    file.write_text(text + " " * (2**24 - len(text)))
+    assert read(file) == pins
+    file.write_text(text + " " * (2**24 + 1 - len(text)))
+    with pytest.raises(UsageError, match="is too large for a file of pins"):
+        read(file)
+
+
+@pytest.mark.parametrize("value", [0, 1, 2**20, 2**20 + 1, "4", 4.0, True])
+def test_a_batch_size_is_pinned_that_can_be_one(tmp_path: Path, value: object) -> None:
+    pins = calibrate(checked()).model_dump()
+    pins["models"]["draw"]["batch_size"] = value
+    (tmp_path / "pins.json").write_text(json.dumps(pins))
+    if type(value) is int and 1 <= value <= 2**20:
+        assert read(tmp_path / "pins.json").models["draw"].batch_size == value
+    else:
+        with pytest.raises(UsageError, match=r"is no file of pins: models\.draw\.batch_size"):
+            read(tmp_path / "pins.json")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +212,36 @@ def test_pins_of_a_model_that_an_experiment_gets_later_are_laid_then(tmp_path: P
         names = [epoch.name for epoch in reading.epochs(store, "test")]
         assert sorted(names) == ["chain", "draw", "synthetic/state-embedding"]
         assert reading.experiment(store, "test").uid == pins.uid
+
+
+def test_pins_of_fewer_models_than_have_begun_change_nothing(tmp_path: Path) -> None:
+    small, large = checked(), checked(embeddings=["synthetic/state-embedding"])
+    pins = calibrate(large)
+    fewer = {name: one for name, one in pins.models.items() if name in ("draw", "chain")}
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        lay(pins, large, store)
+        before = reading.epochs(store, "test")
+        lay(pins.model_copy(update={"models": fewer}), small, store)
+        assert reading.epochs(store, "test") == before
+
+
+def test_what_was_measured_elsewhere_is_taken_only_where_surroundings_are_the_same(tmp_path: Path) -> None:
+    pins = calibrate(checked())
+    draw = pins.models["draw"]
+    seen = Seen(
+        fingerprint=draw.fingerprint,
+        batch_size=4,
+        threads=draw.threads or 1,
+        verdict="independent",
+        duration_s=1.5,
+    )
+    for name, surroundings, count in (("here", pins.surroundings, 1), ("elsewhere", "{}", 0)):
+        with Store(tmp_path / name, write=True, create=True) as store:
+            lay(pins.model_copy(update={"seen": [seen], "surroundings": surroundings}), checked(), store)
+            found = invariance.verdicts(store, surroundings)
+            assert [(one.fingerprint, one.batch_size, one.duration_s) for one in found] == [
+                (draw.fingerprint, 4, 1.5)
+            ] * count
 
 
 def test_a_store_that_began_with_other_shapes_is_refused(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from panic import run
 from panic.config import ExperimentConfig
 from panic.config.prompt_origins import ImagePrompts, OutputPrompts, Where
 from panic.engine.plan import check_config, load_config
-from panic.engine.starts import Starts, _is_meant
-from panic.errors import ConfigError
+from panic.engine.starts import Starts, _is_meant, given_images, missing_images
+from panic.errors import ConfigError, StoreTooOld
 from panic.extraction import inputs
-from panic.store import Store, reading
+from panic.store import Commit, NewRun, Store, images, reading, writing
 from panic.store.codec import image_digest, prompt_digest
 from panic.store.records import RunRow
+from tests.store.sample import fill, output, picture
+from tests.store.test_migrate import build
 
 CONFIG = (
     "name: x\nnetworks: [[blur]]\nprompts: [{images: a.png}]\nseeds: [1]\nmax_length: 1\ndevice: cpu\n"
@@ -91,6 +93,44 @@ def test_texts_that_look_like_images_are_left_out_and_told(
     assert starts.outputs(OutputPrompts(experiment="x", where=Where(state="running")), None) == []
     with pytest.raises(ConfigError, match="No experiment"):
         starts.outputs(OutputPrompts(experiment="y"), None)
+
+
+def test_a_text_with_a_nul_is_no_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        sample = fill(store)
+        with store.transaction() as connection:
+            connection.execute("UPDATE output SET text = 'b' || char(0) || 'b' WHERE text = 'b'")
+    starts = Starts(store=lambda named: tmp_path / "store")
+    wanted = OutputPrompts(experiment="alpha", step=1, where=Where(prompt="a"))
+    with caplog.at_level(logging.WARNING, "panic.engine"):
+        assert starts.outputs(wanted, None) == ["c"]
+    assert f"run {sample.stuck} of alpha: its text at step 1 cannot be a prompt" in caplog.text
+
+
+def test_outputs_are_read_from_a_store_of_an_older_schema(tmp_path: Path) -> None:
+    build(tmp_path / "store", "0004")
+    found = Starts(store=lambda named: tmp_path / "store").outputs(OutputPrompts(experiment="demo"), None)
+    assert found
+    with pytest.raises(StoreTooOld):
+        Store(tmp_path / "store")
+
+
+def test_images_that_the_store_lacks_are_read_from_their_files(tmp_path: Path) -> None:
+    """One that it has comes first, texts are none, and one that nobody has is refused."""
+    here, there, lost, nowhere = (f"image:{image_digest(picture(number)).hex()}" for number in range(4))
+    runs = [
+        NewRun(network=("blur",), prompt=prompt, seed=1, max_length=1)
+        for prompt in (here, "a text", there, there, lost, here)
+    ]
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        writing.commit(store, Commit(outputs=[output(picture(0)), output(picture(2))]))
+        images.drop_images(store, [prompt_digest(lost)])
+        files = {there: (tmp_path, "there.png")}
+        assert missing_images(store, runs, files) == [there]
+        with pytest.raises(ConfigError, match=f"there is no {nowhere[:18]}... in this store"):
+            missing_images(store, [*runs, replace(runs[0], prompt=nowhere)], files)
+        picture(1).save(tmp_path / "there.png")
+        assert [row.digest for row in given_images([there], files)] == [prompt_digest(there)]
 
 
 RUN = RunRow(

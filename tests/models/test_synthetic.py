@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from panic.errors import ModelError
 from panic.models import registry
 from panic.models.registry import check_config
-from panic.models.synthetic import MODELS, ImageToText, TextToImage, transition_matrix
+from panic.models.synthetic import (
+    MODELS,
+    ImageToText,
+    TextToImage,
+    named_state,
+    transition_matrix,
+    walk_point,
+)
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("synthetic/text-to-image", {"states": 0}, "states should be at least 1"),
@@ -33,6 +41,17 @@ def test_a_constructor_refuses_what_a_config_check_refuses(
         MODELS[name](**given)
     (problem,) = check_config({"models": {"it": {"base": name, **given}}})
     assert told.removeprefix("no ") in problem.message
+
+
+def test_a_text_that_only_looks_like_a_state_or_a_walk_is_any_text() -> None:
+    """Their numbers ended the run with what Python says of them."""
+    assert named_state("state 12", 7) == 5
+    assert named_state("state " + "1" * 4000, 7) == int("1" * 4000) % 7
+    assert 0 <= named_state("state " + "1" * 4400, 7) < 7
+    assert walk_point("walk 0 3 4", 3).tolist() == [0, 0.6, 0.8]
+    points = [walk_point(f"walk {rest}", 3) for rest in ("in the park", "0 0 0", "nan 0 0", "1e308 1e308 0")]
+    assert [np.linalg.norm(point) for point in points] == pytest.approx([1.0] * 4)
+    assert len({tuple(point) for point in points}) == 4
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -78,6 +78,8 @@ def test_models_and_period_are_those_of_network_and_arm():
         (b'["A", "B"]', ["A", "B"]),
         (b"[]", []),
         (b"{", []),
+        (b"[" * 200_000, []),
+        (b"9" * 5000, []),
         (b'["A", 1]', []),
         (b'{"A": 1}', []),
         (b'"A"', []),

@@ -159,6 +159,20 @@ def test_a_file_that_is_none_of_ours_is_made_anew_and_a_link_left_alone(tmp_path
         assert other.read_bytes() == b""
 
 
+@pytest.mark.parametrize("damaged", [b"measured", b"DAMAGED"])
+def test_a_file_with_a_text_that_is_none_is_made_anew(store: Store, damaged: bytes) -> None:
+    """A flipped bit in a name ended whatever lists experiments."""
+    expected = reading.run_counts(store)
+    file = store.path / summaries.FILE
+    with summaries.opened(store) as connection:
+        assert connection is not None
+        connection.execute("INSERT INTO counts VALUES ('DAMAGED', 1, 0.0, 0, 0, 0, 0, 0, 0, 0, 0)")
+        connection.execute("INSERT INTO measured VALUES ('DAMAGED', 'x', 1, 1, 0.0, 0.5)")
+    file.write_bytes(file.read_bytes().replace(damaged, b"\xff" + damaged[1:]))
+    assert summaries.run_counts(store) == expected
+    assert summaries.using(store, lambda connection: summaries.means(connection, "x")) == {}
+
+
 def test_where_nothing_can_be_kept_counts_are_counted(tmp_path: Path) -> None:
     with Store(tmp_path / "s", write=True, create=True) as store:
         Play(store, 3).begin()

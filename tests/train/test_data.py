@@ -130,6 +130,16 @@ def no_json(folder):
     (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "red"}\n{oops\n')
 
 
+def long_number(folder):
+    captioned(folder)
+    (folder / "metadata.jsonl").write_text(f'{{"file_name": "a.png", "text": {"9" * 5000}}}\n')
+
+
+def deep(folder):
+    captioned(folder)
+    (folder / "metadata.jsonl").write_text("[" * 200_000)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -145,6 +155,8 @@ def no_json(folder):
         (gap, r"b\.png: this picture has no caption: .*metadata\.csv has no text for it"),
         (table_latin, r"metadata\.csv: not UTF-8"),
         (no_json, r"metadata\.jsonl: line 2 is no JSON"),
+        (long_number, r"metadata\.jsonl: line 1 is no JSON"),
+        (deep, r"metadata\.jsonl: line 1 is no JSON"),
     ],
 )
 def test_bad_data_are_told_with_the_file(tmp_path, spoil, message):

@@ -77,6 +77,9 @@ ALIKE, DIFFERENT = ["H200"] * 3, ["T4", "H200", "T4"]
         (DIFFERENT, {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "cuda:0", 1.0),
         (DIFFERENT, {"CUDA_VISIBLE_DEVICES": "GPU-abbb"}, "cuda:0", 1.0),
         (ALIKE, {}, "cpu", None),
+        (ALIKE, {}, "cuda:²", None),
+        (ALIKE, {}, f"cuda:{'9' * 5000}", None),
+        (ALIKE, {"CUDA_VISIBLE_DEVICES": "²"}, "cuda:0", None),
     ],
     indirect=["machine"],
 )

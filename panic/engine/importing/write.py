@@ -214,7 +214,7 @@ def _config(trajectories: Sequence[Trajectory], options: ImportOptions) -> Exper
             }
         )
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, item['loc']))} {item['msg']}" for item in error.errors()]
+        told = [f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors()]
         raise ConfigError("; ".join(told), hint="Nothing was imported.") from None
 
 
