@@ -69,7 +69,7 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
 
 @cache
 def _own_source() -> tuple[dict[str, Any] | None, str]:
-    """The checkout that panic runs from, and the digest of its source: once, as this process has loaded it."""
+    """The checkout that panic runs from, and the digest of its source: asked for once, as they are loaded."""
     return git_state(Path(__file__).parent), source_digest()
 
 
