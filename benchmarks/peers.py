@@ -5,7 +5,7 @@ backwards, so that what else the machine does meets all of them; a time is the p
 the turns, and `ratio` the median over the turns of ours over that of the fastest other tool. The memory is
 what the first call adds. A tool that is not installed, or whose first call takes more processor time than the
 limit, leaves its cell empty; one that is ten times slower than the fastest gets three turns. Where no other
-is within the limit, ours is compared with the limit, and the ratio is at most what stands there. The table
+is within the limit, ours is compared with the limit, which the first calls of all others passed. The table
 may be computed in pieces, in any order: a row replaces its entry in benchmarks/results/topology_peers.json,
 and topology_peers.md is written from all of them.
 
@@ -157,6 +157,7 @@ class Tool:
     mib: float = 0.0
     bars: int = 0
     calls: int = 1
+    is_loaded: bool = False
 
     def turn(self, limit_s: float = 600.0) -> bool:
         """Call the tool; whether it answered in time."""
@@ -191,7 +192,8 @@ def started(name: str, dimension: int, points: np.ndarray) -> Tool:
 def is_ready(found: Tool, limit_s: float) -> bool:
     """Whether a tool was loaded and answered its first call in time; else its process is ended."""
     try:
-        if found.connection.recv() and found.turn(limit_s):
+        found.is_loaded = bool(found.connection.recv())
+        if found.turn(limit_s):
             return True
     except EOFError:  # it could not be imported
         pass
@@ -204,7 +206,7 @@ def row(kind: str, n: int, dimension: int, limit_s: float) -> None:
     points = cloud(kind, n)
     loading = {name: started(name, dimension, points) for name in TOOLS}
     tools = {name: one for name, one in loading.items() if is_ready(one, limit_s)}
-    if "ours" not in tools:
+    if "ours" not in tools or sum(one.is_loaded for one in loading.values()) < 2:
         for one in tools.values():
             one.close()
         print(f"{kind}, {n:4d} points, H0-H{dimension}: {', '.join(tools) or 'nobody'} within {limit_s:g} s")

@@ -43,16 +43,14 @@ def config(number: int) -> ExperimentConfig:
 
 
 def fill(path: Path, experiments: int) -> None:
-    """Perform the experiments up to this number that the store lacks."""
+    """Perform the experiments up to this number that the store lacks, and the last one it has once more."""
     try:
         with Store(path) as store:
-            known = {row.name for row in reading.experiments(store)}
+            known = len(reading.experiments(store))
     except StoreMissing:
-        known = set()
-    for number in range(1, experiments + 1):
-        wanted = config(number)
-        if wanted.name not in known:
-            run(wanted, path)
+        known = 0
+    for number in range(max(known, 1), experiments + 1):
+        run(config(number), path)
 
 
 if __name__ == "__main__":

@@ -398,7 +398,10 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
             time.sleep(0.02)
         child = 0
         code = os.waitstatus_to_exitcode(ended[1])
-        return {0: "lived", 5: "no tests"}.get(code, "killed")  # 4 where conftest.py cannot be imported
+        if code == 4:  # conftest.py cannot be imported, which is noticed; or a test that is asked for is gone
+            said = (folder / "output").read_text(encoding="utf-8", errors="replace")
+            return "killed" if "conftest" in said else "no tests"
+        return {0: "lived", 5: "no tests"}.get(code, "killed")
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ended[0] or child, signal.SIGKILL)  # also what the tests have started
