@@ -49,7 +49,7 @@ def claim_report(store: Path, name: str) -> Iterator[Path]:
         raise UsageError(
             f"{file} is there already, and is no report of panic.", hint="Name another with --output FILE."
         )
-    with _made(file, folder):
+    with _made(None, folder):  # a report is written beside its name and put there whole
         yield file
 
 
@@ -72,20 +72,20 @@ def claim_folder(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _made(path: Path, folder: Path) -> Iterator[None]:
-    """Make a folder for what is written at a path, itself or a file in it.
+def _made(path: Path | None, folder: Path) -> Iterator[None]:
+    """Make a folder for what is written, at a path that is the folder itself or a file in it, if it is given.
 
-    If the block fails, what it has written goes again unless something was there before, and so do folders
+    If the block fails, what is at that path goes again unless something was there before, and so do folders
     that were made, as far as nobody else has put anything into them.
     """
-    is_new = not os.path.lexists(path)
+    is_new = path is not None and not os.path.lexists(path)
     new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         with suppress(OSError):
-            if is_new:
+            if path is not None and is_new:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for one in new:
             with suppress(OSError):

@@ -99,8 +99,9 @@ class Starts:
         """Take down which file of texts an entry of the config has named: its digest, and what DVC knows."""
         entry = wanted.model_dump(mode="json", exclude_defaults=True)
         with contextlib.suppress(OSError):  # it has gone since it was read
-            entry = {"from": entry, "sha256": file_digest(file), **_of_dvc(file)}
-            self.lineage.append(entry | {"num_prompts": num_prompts})
+            if file.is_file():  # a pipe can be read once
+                entry = {"from": entry, "sha256": file_digest(file), **_of_dvc(file)}
+                self.lineage.append(entry | {"num_prompts": num_prompts})
 
 
 def _of_dvc(file: Path) -> dict[str, str]:

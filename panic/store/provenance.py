@@ -52,7 +52,10 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
     hidden: variables of the environment that hold secrets, whatever they are called. project: a folder of the
     user's repository, such as that of a config; by default the working directory.
     """
-    own, digest = _own_source()
+    folder = Path(__file__).parent
+    own, digest = _own_source(folder)
+    if own is None:
+        _own_source.cache_clear()  # git may have been too slow to answer
     return {
         "command": [without_tokens(readable(argument)) for argument in sys.argv],
         "folder": working_folder(),
@@ -68,9 +71,9 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
 
 
 @cache
-def _own_source() -> tuple[dict[str, Any] | None, str]:
-    """The checkout that panic runs from, and the digest of its source: asked for once, as they are loaded."""
-    return git_state(Path(__file__).parent), source_digest()
+def _own_source(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """The checkout that panic runs from, and the digest of its source, found by the first session."""
+    return git_state(folder), source_digest()
 
 
 def _repository(folder: Path, own: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from panic.arms import Arm, arms_of, models_of
 from panic.errors import NotFound, StoreCorrupt, nearest
-from panic.store.codec import PROMPT, decode_json, decode_network, decode_object
+from panic.store.codec import PROMPT, decode_json, decode_network, decode_object, readable
 from panic.store.records import (
     ENDED,
     Counts,
@@ -213,8 +213,10 @@ def experiment(
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names[-10:])}."
     if any(uid.startswith(str(selector)) for _, uid, _ in known):
         hint = "The beginning of a uid has at least 4 characters."
-    if store.db.value("SELECT 1 FROM training WHERE name = ?1 OR folder = ?1 LIMIT 1", selector):
-        hint = "A training is called so: panic show, status, compare and report --of training tell of it."
+    called_so = "SELECT 1 FROM training WHERE name = ?1 OR folder = ?1 LIMIT 1"
+    if among is None and store.db.value(called_so, readable(str(selector))):
+        told = "panic show, status, compare and report --of training tell of those there are."
+        hint = f"A training is called so, or was: {told}"
     raise NotFound(f"No experiment {str(selector)!r} in {store.path}.", hint=hint)
 
 

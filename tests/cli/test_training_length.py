@@ -193,5 +193,5 @@ def test_what_is_asked_of_experiments_says_what_tells_of_trainings(panic: Invoke
     for command in ("verify", "stuck", "report", "returns", "check"):
         done = panic(command, "mine")
         assert done.exit_code == 2, (command, done.output)
-        assert "A training is called so: panic show, status, compare and report --of training" in done.stderr
+        assert "A training is called so, or was: panic show, status, compare and report" in done.stderr
     assert "A training is called so" not in panic("verify", "nothing").stderr

@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -510,14 +509,20 @@ def test_a_lock_says_who_holds_it_and_is_empty_afterwards(tmp_path):
         os.fstat(descriptor)
 
 
-def test_a_reader_that_asks_who_drives_keeps_no_driver_out(tmp_path):
+def test_a_reader_that_asks_who_drives_keeps_no_driver_out(tmp_path, monkeypatch):
     (tmp_path / "lock").touch()
     asking = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(asking, fcntl.LOCK_SH)
-    later = threading.Timer(0.03, os.close, (asking,))
-    later.start()
+    waits = []
+
+    def wait(seconds):
+        if not waits:
+            os.close(asking)
+        waits.append(seconds)
+
+    monkeypatch.setattr("panic.store.files.time.sleep", wait)
     give_lock_back(take_lock(tmp_path))
-    later.join()
+    assert len(waits) == 1
 
 
 def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path):

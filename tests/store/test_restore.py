@@ -186,8 +186,6 @@ def test_diagrams_with_generators_are_left_out_with_all_that_was_taken_of_them(
     assert into.db.value("SELECT count(*) FROM diagram_bars") == 2
     assert into.db.value("SELECT count(*) FROM vectorisation") == 2
     assert into.db.value("SELECT count(*) FROM distance") == 0
-    tables["diagram"][1]["settings"] = '{"max_dimension":1,"generators":false}'
-    assert "generators" in tables["diagram"][1]["settings"]
 
 
 def test_vectors_of_sessions_that_are_not_there_are_left_out(tables: Tables, into: Store) -> None:
