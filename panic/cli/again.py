@@ -162,8 +162,10 @@ def extend(
     from panic.store.trainings import named_training
 
     silence_libraries()
-    of_experiments = {"--max-length": max_length, "--prompts": prompts, "--repeats": repeats}
-    of_experiments["--network"] = networks
+    given = (max_length, prompts, repeats, networks)
+    of_experiments: dict[str, object] = dict(
+        zip(("--max-length", "--prompts", "--repeats", "--network"), given, strict=True)
+    )
     if not (any(of_experiments.values()) or steps):
         raise UsageError(
             "Nothing was said of what gets larger.",

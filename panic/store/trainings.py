@@ -139,9 +139,9 @@ def keep(store: Store, entry: TrainingRow) -> None:
 
 def declare_complete(store: Store, row: TrainingRow, step: int) -> None:
     """Say of a training that it is complete at a step; more steps reopen it. Raises as `keep`."""
-    config = {**row.config, "steps": step}
-    ended = {"ended_at": time.time(), "updated_at": time.time(), "end_state": COMPLETE, "message": None}
-    keep(store, replace(row, config=config, step=step, steps=step, **ended))
+    config, now = {**row.config, "steps": step}, time.time()
+    at_step = replace(row, config=config, step=step, steps=step, updated_at=now)
+    keep(store, replace(at_step, ended_at=now, end_state=COMPLETE, message=None))
 
 
 def mark_as_configured(store: Store, entry: TrainingRow) -> None:
