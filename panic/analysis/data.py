@@ -42,6 +42,8 @@ log = logging.getLogger("panic.analysis")
 
 Vectors = NDArray[np.float32]
 ARROW = " → "
+LONGEST_NAME = 500
+"""Characters of a network's name. Charts cut longer ones, and could not tell two that begin alike apart."""
 FOR_EVER = 2**62
 """Steps after which interventions come round that do so later than any run is long, and later than fits."""
 MEASURED = {
@@ -50,8 +52,11 @@ MEASURED = {
 
 
 def network_name(network: tuple[str, ...] | list[str]) -> str:
-    """A network as people read it."""
-    return ARROW.join(network)
+    """A network as people read it; of one that nobody would read to its end, its beginning and a digest."""
+    name = ARROW.join(network)
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}… {hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def course_name(run: RunRow) -> str:
