@@ -200,6 +200,12 @@ def test_vectors_of_sessions_that_are_not_there_are_left_out(tables: Tables, int
     assert into.db.value("SELECT count(*) FROM batch") == 3 + len(kept)
 
 
+def test_a_vector_that_is_left_out_leaves_the_others(tables: Tables, into: Store) -> None:
+    tables["embedding-embed"][0]["batch"] = 99
+    restore(into, tables, "x")
+    assert into.db.value("SELECT count(*) FROM embedding") == 3
+
+
 def test_images_that_nobody_names_do_not_come(tables: Tables, into: Store, source: Store) -> None:
     other = picture(99)
     tables["image"].append(

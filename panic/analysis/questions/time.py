@@ -62,12 +62,22 @@ def table(evidence: Evidence, view: View | None = None) -> Work:
             continue
         # The machine's clock may have been set meanwhile.
         lasted_s = max(0.0, (session.ended_at or time.time()) - session.started_at)
-        if rows := told.get(session.id):
-            one = pl.DataFrame(rows).with_columns(at=pl.col("start_s") + wall_s).select(*SPENT).cast(SPENT)  # type: ignore[arg-type]
+        if (one := _spent(told.get(session.id), wall_s)) is not None:
             parts.append(one)
             told_s += lasted_s * one.filter(IS_WORKER)["place"].n_unique()
         wall_s += lasted_s
     return Work(frame=frame, spent=pl.concat(parts), wall_s=wall_s, told_s=told_s)
+
+
+def _spent(rows: Any, since_s: float) -> pl.DataFrame | None:
+    """What a session has told of its seconds, as SPENT; None where it has not, or where that is none."""
+    if not rows:
+        return None
+    try:
+        found = pl.DataFrame(rows).with_columns(at=pl.col("start_s") + since_s)
+        return found.select(*SPENT).cast(SPENT)  # type: ignore[arg-type]
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+        return None  # not what a driver writes
 
 
 IS_WORKER = pl.col("place").str.starts_with("worker")

@@ -94,3 +94,15 @@ def test_the_band_holds_95_percent_of_shuffled_orders():
     inside = (draws >= band["null_low"].to_numpy()) & (draws <= band["null_high"].to_numpy())
     assert inside.mean() == pytest.approx(0.95, abs=0.03)
     assert band["lag"].to_list() == list(range(1, 16))
+
+
+def test_networks_whose_long_names_begin_alike_are_told_apart(bench):
+    """Charts cut names, and the runs of a cut name were looked for in vain."""
+    names = [("draw", "tell") * 100, ("draw", "tell") * 101]
+    for network in names:
+        bench.walk("abcdab", seed=-1, network=network)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abcd")})
+    groups = lag.table(bench.evidence, TEXT).curves["group"].unique().to_list()
+    assert len(groups) == 2
+    assert all(len(group) < 600 and group.startswith("draw → tell → draw") for group in groups)
+    assert list(lag.table(bench.evidence, TEXT).movements) == sorted(groups, key=groups.index)

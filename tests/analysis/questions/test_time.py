@@ -38,3 +38,21 @@ def test_sessions_that_have_told_are_summed_by_name_and_the_rest_is_said(full):
     said = time.sentence(answer)
     assert "calling draw 6 s (60%); waiting for a call 3 s (30%); unattributed 10.0%" in said
     assert list(time.chart(answer)) == ["workers", "driver", "calls"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"seconds": {"worker": {"calling": 1.0}}}, [1, 2], ["a"], [{}], [{"start_s": 1.0}], "x", 5,
+        [[1], [2, 3]], [dict.fromkeys((*time.SPENT, "start_s"), "x")], [dict.fromkeys(time.SPENT), 3],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_timeline_is_not_told(full, told):
+    """A report of a store that said otherwise ended in an error of polars."""
+    with full.store.transaction() as connection:
+        connection.execute("UPDATE session SET timeline = ?", (json.dumps(told),))
+    answer = time.table(full.evidence)
+    assert answer.told_s == 0.0
+    assert answer.spent.is_empty()
+    assert len(answer.frame) == 4
