@@ -47,15 +47,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = (
-    "panic",
-    "tests",
-    "analysis",
-    "benchmarks",
-    "configs",
-    "docs",
-    "scripts",
-    "pyproject.toml",
-    "README.md",
+    *("panic", "tests", "analysis", "benchmarks", "configs", "docs", "scripts"),
+    *("pyproject.toml", "README.md"),
 )
 SLOWEST = 4.0
 """Time limit of a mutant's tests, in multiples of what they took where their lines were measured."""

@@ -42,26 +42,11 @@ from panic.store.records import EpochRow, ModelRow, RunRow
 log = logging.getLogger("panic.analysis")
 
 Vectors = NDArray[np.float32]
-LONGEST_NAME = 500
-"""Characters of a network's name. Charts cut longer ones, and could not tell two that begin alike apart."""
 FOR_EVER = 2**62
 """Steps after which interventions come round that do so later than any run is long, and later than fits."""
 MEASURED = {
     "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "dimension": pl.Int64,
 }  # fmt: skip
-
-
-def network_name(network: tuple[str, ...] | list[str]) -> str:
-    """A network as people read it; of one that nobody would read to its end, its beginning and a digest."""
-    name = ARROW.join(network)
-    if len(name) <= LONGEST_NAME:
-        return name
-    return f"{name[:LONGEST_NAME]}… {hashlib.sha256(name.encode()).hexdigest()[:12]}"
-
-
-def course_name(run: RunRow) -> str:
-    """What runs are grouped by: their network, and their arm if anything steps in."""
-    return network_name(run.network) + (f" · {run.arm}" if run.arm != BASELINE else "")
 
 
 def load(

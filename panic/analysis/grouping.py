@@ -6,6 +6,7 @@ grouped_by(["draw → tell", "draw → tell · shock"])   # "arm": what these te
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from panic.arms import BASELINE
@@ -13,11 +14,16 @@ from panic.store.records import RunRow
 
 ARROW = " → "
 IN_ARM = " · "
+LONGEST_NAME = 500
+"""Characters of a network's name. Charts cut longer ones, and could not tell two that begin alike apart."""
 
 
 def network_name(network: tuple[str, ...] | list[str]) -> str:
-    """A network as people read it."""
-    return ARROW.join(network)
+    """A network as people read it; of one that nobody would read to its end, its beginning and a digest."""
+    name = ARROW.join(network)
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}… {hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def course_name(run: RunRow) -> str:
@@ -27,12 +33,18 @@ def course_name(run: RunRow) -> str:
 
 def grouped_by(names: Iterable[str], number: int = 1) -> str:
     """What names of `course_name` tell apart: "network", "arm" or "network and arm"; or in the plural."""
-    parts = [name.partition(IN_ARM)[::2] for name in names]
+    parts = [_parts(name) for name in names]
     networks, arms = {network for network, _ in parts}, {arm for _, arm in parts}
     ending = "" if number == 1 else "s"
     if len(arms) < 2:
         return f"network{ending}"
     return f"arm{ending}" if len(networks) == 1 else f"network{ending} and arm{ending}"
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The network and the arm of a name. A model may be called "draw · 1", which is no part of an arm's."""
+    network, _, arm = name.rpartition(IN_ARM)
+    return (network, arm) if network and ARROW not in arm else (name, "")
 
 
 def untold(names: Iterable[str], told: int) -> str:

@@ -95,7 +95,12 @@ def test_cores_find_the_slow_time_that_a_border_misses():
 def test_relaxations_without_an_answer():
     ring = np.tile(np.arange(3), 8)
     assert relaxation(core_counts([ring], 3).sum(axis=0)) == math.inf
+    for size in range(2, 14):  # of some of them, as of 4, the modulus is rounded to a little below 1
+        assert relaxation(core_counts([np.tile(np.arange(size), 3)], size).sum(axis=0)) == math.inf
     assert math.isnan(relaxation(core_counts([np.zeros(5, dtype=int)], 2).sum(axis=0)))
+    assert relaxation([[[1]], [[1]]]) == 0
+    for counts in ([[[0]], [[0]]], [[[1]], [[0]]], [[[0]], [[1]]]):
+        assert math.isnan(relaxation(counts))
     assert relaxation(core_counts([np.zeros(5, dtype=int)], 1).sum(axis=0)) == 0
     with pytest.raises(AnalysisError, match="lag"):
         core_counts([ring], 3, lag=0)

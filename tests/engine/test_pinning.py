@@ -248,6 +248,10 @@ def test_a_model_that_is_gone_is_needed_only_where_it_is_called(tmp_path: Path) 
         assert known_fingerprints(store, gone(max_length=4)) == pinned
         with pytest.raises(ModelError, match="there is no kind of model gone here"):
             known_fingerprints(store, gone(max_length=5))
+        plan = make_plan(make_config(max_length=4, embeddings=["synthetic/state-embedding"]))
+        new = {name: replace(spec, adapter="gone") for name, spec in plan.embedding.items()}
+        with pytest.raises(ModelError, match="there is no kind of model gone here"):
+            known_fingerprints(store, replace(plan, embedding=new))
 
 
 def test_what_was_seen_of_batch_mates_counts_for_the_models_of_a_plan(tmp_path: Path) -> None:
@@ -270,10 +274,14 @@ def test_what_was_seen_of_batch_mates_counts_for_the_models_of_a_plan(tmp_path: 
 
 
 def test_outputs_that_only_an_import_brings_begin_no_experiment(tmp_path: Path) -> None:
-    said = {"networks": [["m"]], "models": {"m": {"base": "imported/text", "called": "m"}}, "max_length": 2}
+    said = {
+        "networks": [["m"], ["upper-case"]],
+        "models": {"m": {"base": "imported/text", "called": "m"}},
+        "max_length": 2,
+    }
     config = ExperimentConfig.model_validate({"name": "x", "prompts": ["a", "b"], "seeds": [-1], **said})
     plan = make_plan(config)
-    told = r"The outputs of x are imported and cannot be computed, and 2 of the runs"
+    told = "The outputs of x are imported and cannot be computed, and 4 of the runs"
     with Store(tmp_path / "s", write=True, create=True) as store:
         with pytest.raises(ConflictError, match=told):
             begin(store, plan, {}, "cpu")
