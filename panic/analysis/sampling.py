@@ -111,7 +111,7 @@ def thinned(frame: pl.DataFrame, max_steps: int) -> pl.DataFrame:
 
 
 def scattered(count: int, most: int) -> NDArray[np.int64]:
-    """The numbers (m,) of at most `most` of `count` things in a row, the first and the last among them.
+    """The numbers (m,) of at most `most` (2 or more) of `count` things in a row, with the first and the last.
 
     One of each stretch of equal length, by the golden ratio at ever other places in it: of every n-th a
     cycle of n would be drawn as if it stood still.

@@ -251,21 +251,23 @@ def end_training(shared: Shared, row: TrainingRow, *, trust: bool) -> None:
     Raises ConflictError while it is performed, UsageError where it has no checkpoint, NotTrusted.
     """
     from panic.store import Store
+    from panic.store.files import lock_holder
     from panic.store.provenance import trained_step
     from panic.store.trainings import COMPLETE, RUNNING, declare_complete
     from panic.train.standing import saved_step
 
     if row.state == COMPLETE:
         return console().print(f"{row.name} is complete.")
-    if row.state == RUNNING:
+    beside = Path(f"{row.folder}.training")
+    if row.state == RUNNING or lock_holder(beside) is not None:
         raise ConflictError(f"{row.name} is being performed.", hint=f"panic stop {row.folder}")
-    step = saved_step(Path(f"{row.folder}.training"))
+    step = saved_step(beside)
     if not step:
         raise UsageError(
             f"There is no checkpoint in {row.folder}.training that {row.name} could be complete at.",
             hint=f"panic delete {row.name} is rid of its entry.",
         )
-    if trained_step(Path(row.folder), row.uid) == step:
+    if step == row.step and trained_step(Path(row.folder), row.uid) == step:  # nothing after it
         with Store(shared.store_path()) as store:
             declare_complete(store, row, step)
     else:

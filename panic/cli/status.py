@@ -15,6 +15,7 @@ import typer
 from panic.cli import served as telling
 from panic.cli.common import EitherArgument, JsonOption, ProjectOption, Shared, command, tell_options
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
+from panic.errors import NotFound
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -95,7 +96,10 @@ def _tell_training(store: Store, row: TrainingRow, interval: float | None, *, as
 
     place = place_of(store, row)
     while True:
-        [row] = trainings_at(store, [place])
+        found = trainings_at(store, [place])
+        if not found:
+            raise NotFound(f"{row.name} was deleted.")
+        [row] = found
         is_last = interval is None or row.state != "running"
         if as_json:
             print_json(training_as_dict(row), indent=2 if interval is None else None)

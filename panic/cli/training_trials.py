@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from panic.cli.common import Shared, say
 from panic.cli.one_training import mark_training
-from panic.cli.train import follow
+from panic.cli.train import follow, in_its_project
 from panic.cli.trials import Former, Pruned, Search, values_of
 from panic.errors import NotFound, UsageError, nearest
 
@@ -58,7 +58,7 @@ def check_training(search: Search, parameters: Mapping[str, Any], trial: int) ->
     loaded: Training = load(
         search.path, [*search.changes, *values_of(search, parameters), f"output={json.dumps(output)}"]
     )
-    return loaded
+    return in_its_project(loaded)
 
 
 def perform_training(shared: Shared, search: Search, trial: Any) -> float:

@@ -412,3 +412,11 @@ def test_labels_of_an_axis_keep_apart():
     """Vega leaves out labels that overlap only: "0.00" and "0.05" stood as "0.000.05"."""
     for mode in ("light", "dark"):
         assert charts.THEMES[mode]["axis"]["labelSeparation"] >= 4
+
+
+def test_rows_are_in_the_order_in_which_names_come_and_not_in_that_of_steps():
+    """They came back by step alone, and where networks were of different lengths their colours changed."""
+    frame = pl.DataFrame({"network": ["b", "b", "a", "a"], "step": [3, 1, 0, 1], "value": [1, 2, 3, 4]})
+    assert theme.in_order(frame, "network", "step").rows() == [
+        ("b", 1, 2), ("b", 3, 1), ("a", 0, 3), ("a", 1, 4),
+    ]  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from panic.store import Store
+from panic.store.files import give_lock_back, take_lock
 from panic.store.provenance import trained_step
 from panic.store.trainings import keep
 from tests.cli.conftest import Invoke
@@ -142,7 +143,7 @@ def test_the_model_of_an_ended_training_is_that_of_its_last_checkpoint(
     assert (tmp_path / "model" / "config.json").is_file()
 
 
-def test_what_cannot_end_is_told(panic: Invoke, store: Path) -> None:
+def test_what_cannot_end_is_told(panic: Invoke, store: Path, tmp_path: Path) -> None:
     with Store(store) as opened:
         keep(opened, entry("mine"))
         keep(opened, entry("busy", host=os.uname().nodename, pid=os.getpid(), started_at=time.time()))
@@ -150,6 +151,16 @@ def test_what_cannot_end_is_told(panic: Invoke, store: Path) -> None:
     assert (done.exit_code, "There is no checkpoint in /somewhere/mine.training" in done.stderr) == (2, True)
     done = panic("end", "busy")
     assert (done.exit_code, "panic stop /somewhere/busy" in done.stderr) == (2, True)
+    beside = Path(f"{tmp_path}/there.training")
+    beside.mkdir()
+    with Store(store) as opened:
+        keep(opened, entry("there", folder=f"{tmp_path}/there"))
+    held = take_lock(beside)  # by a process that another store knows
+    try:
+        done = panic("end", "there")
+        assert (done.exit_code, f"panic stop {tmp_path}/there" in done.stderr) == (2, True)
+    finally:
+        give_lock_back(held)
     done = panic("end", "alpha", "--trust")
     assert "--trust: without effect for an experiment" in done.stderr
 

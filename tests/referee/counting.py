@@ -40,8 +40,8 @@ class Round:
 
 def judged() -> list[str]:
     """The names of what has sentences, those of other packages last. LookupError if one has no predicate."""
-    names = [SUMMARY, *named()]
-    if lacking := ", ".join(name for name in names if name not in predicates()):
+    names, known = [SUMMARY, *named()], predicates()
+    if lacking := ", ".join(name for name in names if name not in known):
         raise LookupError(f"no predicate says whether the sentence is true: {lacking}")
     return names
 

@@ -251,10 +251,10 @@ def names_of(frame: pl.DataFrame, column: str) -> list[str]:
 def in_order(frame: pl.DataFrame, column: str, *then: str) -> pl.DataFrame:
     """The rows by the names of a column in their order of appearance, and then by further columns.
 
-    So a network has the same colour in every chart: that of its place in the config, not in the alphabet.
+    So networks have colours by their place in the config, not in the alphabet, wherever all of them are.
     """
-    first = pl.int_range(pl.len()).min().over(column)
-    return frame.sort(first, *then, maintain_order=True)
+    placed = frame.with_row_index("_place")
+    return placed.sort(pl.col("_place").min().over(column), *then, maintain_order=True).drop("_place")
 
 
 MAX_ROWS = 24  # of a chart that has one for every network or model

@@ -10,6 +10,7 @@ import altair as alt
 import polars as pl
 
 from panic.analysis.charts import GREY, data, finish, first_names, names_of
+from panic.analysis.charts.steps import counted
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.factors import trajectories
@@ -129,7 +130,7 @@ def chart(answer: Differences) -> Any:
         base.mark_point(filled=True, size=50, opacity=0.5).encode(x=x, y=y, tooltip=tips),
         base.mark_tick(thickness=3, size=20).encode(x="median(distance):Q", y=y),
     ]
-    caption = f"Dots are {len(answer.late):,} runs, ticks medians; the last third of the outputs.{others}"
+    caption = f"Dots are {counted(len(late), 'run')}, ticks medians; the last third of the outputs.{others}"
     if answer.unrelated is not None:
         far = alt.Chart(data(pl.DataFrame({"reference": [answer.unrelated]})))
         layers.append(far.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.6).encode(x="reference:Q"))
