@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from panic import run
 from panic.config import ExperimentConfig
+from panic.config.labels import PromptLabels
 from panic.config.prompt_origins import ImagePrompts, OutputPrompts, Where
 from panic.engine.plan import check_config, load_config
 from panic.engine.starts import Starts, _is_meant, given_images, missing_images
@@ -181,3 +184,16 @@ def test_where_prompts_came_from_is_told_with_their_digests(config: Path, tmp_pa
             "prompts": [{"digest": prompt_digest(blurred).hex(), "run": 1, "step": 0}],
         },
     ]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_of_prompts_is_not_opened_again_for_its_digest(tmp_path: Path) -> None:
+    """It waited for somebody to write into it once more."""
+    starts = Starts(store=lambda named: tmp_path / "store")
+    os.mkfifo(tmp_path / "pipe.txt")
+    starts.note_file(PromptLabels(), tmp_path / "pipe.txt", 3)
+    assert starts.lineage == []
+    (tmp_path / "file.txt").write_text("a red barn\n")
+    starts.note_file(PromptLabels(), tmp_path / "file.txt", 1)
+    [noted] = starts.lineage
+    assert noted["sha256"] == sha256(b"a red barn\n").hexdigest()
