@@ -18,6 +18,7 @@ import asyncio
 import io
 import json
 import logging
+import math
 import random
 import ssl
 import threading
@@ -382,7 +383,8 @@ def retry_after_s(value: str | None) -> float | None:
         return None
     try:
         if value.strip().isascii() and value.strip().isdigit():
-            return float(value)
+            seconds = float(value)
+            return seconds if math.isfinite(seconds) else None
         at = parsedate_to_datetime(value)
         return max(0.0, (at - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError, OverflowError):

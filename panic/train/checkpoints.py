@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,8 +22,8 @@ from panic.errors import ConflictError, PanicError
 class Checkpoints:
     """The checkpoints in a folder, all of one recipe (`panic.train.config.recipe`, and what the data are).
 
-    Several processes read them, the one that `is_writer` writes. Raises ConflictError if those that are
-    there are of another recipe.
+    Several processes read them, the one that `is_writer` writes. Raises PanicError if what they are of is
+    damaged, ConflictError if those that are there are of another recipe.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Checkpoints:
         self.folder, self.keep_last, self.is_writer = folder, keep_last, is_writer
         path = folder / "recipe.json"
         if path.exists():
-            _refuse_difference(json.loads(path.read_text()), recipe, folder)
+            _refuse_difference(_saved_recipe(path), recipe, folder)
         elif is_writer:
             folder.mkdir(parents=True, exist_ok=True)
             _write_text(path, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
@@ -64,8 +65,9 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.pt"))
 
     def _lowest(self) -> float:
-        path = self.folder / "best.json"
-        return float(json.loads(path.read_text())["loss"]) if path.exists() else float("inf")
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
+            return float(json.loads((self.folder / "best.json").read_bytes())["loss"])
+        return float("inf")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -81,6 +83,19 @@ def read(path: Path) -> dict[str, Any]:
             hint="Delete it to go on from the one before.",
         ) from error
     return state
+
+
+def _saved_recipe(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_bytes())
+    except ValueError:
+        saved = None
+    if not isinstance(saved, dict):
+        raise PanicError(
+            f"{path}: what the checkpoints beside it are of cannot be read.",
+            hint="Choose another output, or delete that folder to begin anew.",
+        )
+    return saved
 
 
 def _refuse_difference(saved: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:

@@ -1,0 +1,30 @@
+"""Files beside checkpoints that are damaged: what is told, and what goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from panic.errors import ConflictError, PanicError
+from panic.train.checkpoints import Checkpoints
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+def test_a_damaged_recipe_is_told_with_its_file(tmp_path: Path, content: bytes) -> None:
+    """It ended in a bare error of the reader of JSON."""
+    (tmp_path / "recipe.json").write_bytes(content)
+    with pytest.raises(PanicError, match=r"recipe\.json: what the checkpoints beside it are of") as told:
+        Checkpoints(tmp_path, {"steps": 1}, keep_last=1)
+    assert not isinstance(told.value, ConflictError)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"loss": "low"}', b'{"loss": null}', b"\xff"])
+def test_a_damaged_best_score_is_that_of_the_next_evaluation(tmp_path: Path, content: bytes) -> None:
+    kept = Checkpoints(tmp_path, {"steps": 1}, keep_last=2)
+    (tmp_path / "best.json").write_bytes(content)
+    kept.save({"step": 3}, 3, score=0.5)
+    assert kept.best() == {"step": 3}
+    kept.save({"step": 4}, 4, score=0.75)
+    assert kept.best() == {"step": 3}
+    assert kept.latest() == {"step": 4}
