@@ -354,6 +354,9 @@ def take_lock(folder: Path) -> int:
                 f"{folder} is being written by {who}.",
                 hint="Wait for it, stop it, or use another store. Reading is possible meanwhile.",
             ) from None
+        except OSError:
+            os.close(descriptor)
+            raise
     try:
         there = os.stat(folder / "lock", follow_symlinks=False)
     except OSError:

@@ -133,10 +133,8 @@ def _alone(target: Path) -> Iterator[None]:
     for name in FILES:
         refuse_link(target / name)
     lock = None
-    try:
+    with contextlib.suppress(OSError):  # a network file system without locks
         lock = take_lock(target)
-    except OSError:  # a network file system without locks
-        (target / "lock").touch()
     try:
         yield
     finally:

@@ -524,6 +524,28 @@ def test_a_run_of_an_arm_that_nobody_knows_is_told_once(folder, sample):
     assert only_problem(folder) == f"run {sample.stuck}: its arm is not known in its experiment"
 
 
+def test_of_a_run_whose_arm_nobody_knows_it_is_not_judged_whether_it_is_stuck(folder, sample):
+    damage(folder / "store.sqlite", f"UPDATE run SET arm = 'swap' WHERE id = {sample.stuck}")
+    damage(folder / "store.sqlite", "UPDATE stuck SET period = 4")
+    assert only_problem(folder) == f"run {sample.stuck}: its arm is not known in its experiment"
+
+
+def test_a_model_that_is_not_repeatable_in_one_experiment_is_judged_in_the_other(folder, sample):
+    """There another model has its name."""
+    with Store(folder, write=True) as store, store.transaction() as connection:
+        connection.execute(
+            "INSERT INTO model (name, fingerprint, spec, is_repeatable) VALUES ('x', 'x', '{}', 0)"
+        )
+        connection.execute("UPDATE epoch SET model = (SELECT max(id) FROM model)"
+                           " WHERE experiment = ? AND name = 'tell'", (sample.alpha,))  # fmt: skip
+        connection.execute("UPDATE batch SET model = (SELECT max(id) FROM model)"
+                           " WHERE session = 1 AND model = ?", (sample.tell,))  # fmt: skip
+        connection.execute("DELETE FROM stuck")
+        connection.execute("INSERT INTO stuck VALUES (?, 0, 2)", (sample.shared,))
+    told = "stuck is recorded as entry step 0, period 2, but its steps say not stuck"
+    assert only_problem(folder) == f"run {sample.shared}: {told}"
+
+
 def test_what_a_batch_and_an_epoch_may_have_at_most(folder, sample):
     damage(folder / "store.sqlite", "UPDATE epoch SET batch_size = 65536, threads = 1024")
     damage(folder / "store.sqlite", "UPDATE batch SET padded_size = 65536")

@@ -15,7 +15,7 @@ from panic.store import Commit, NewDiagram, NewEmbedding, NewOutput, NewRun, Sto
 from panic.store.annotations import Target, annotate, list_annotations, run_target, run_uid
 from panic.store.codec import text_digest
 from panic.store.finding import queries
-from panic.store.finding.fields import FIELDS, Fields, Metric
+from panic.store.finding.fields import FIELDS, Asked, Fields, Metric
 from panic.store.finding.fields import Target as Kind
 from panic.store.finding.found import find
 from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only_runs
@@ -148,6 +148,35 @@ def test_defaults_of_what_is_told(rich: Store) -> None:
         {"name": "alpha", "drift": 0.5}
     ]
     rich.db.connection.execute("DROP TABLE temp.experiment_metric")
+
+
+def test_metrics_are_worked_out_for_the_experiments_that_are_asked_about(
+    rich: Store, filled: tuple[Path, Sample]
+) -> None:
+    sample = filled[1]
+    told: list[Any] = []
+
+    def show(store: Store, asked: Asked, ids: Any) -> None:
+        told.append((asked.of_runs, asked.of_experiments, None if ids is None else sorted(ids)))
+
+    of: tuple[Kind, ...] = ("run", "experiment")
+    metrics = [Metric(name=f"of_{one}s", of=one, about="x", example="x > 1") for one in of]
+    fields = Fields(metrics, show)
+    for one in of:
+        rich.db.connection.execute(f"CREATE TEMP TABLE {one}_metric ({one} INTEGER PRIMARY KEY, of_{one}s)")
+    table(rich, "run", [sample.noisy, sample.stuck], ["of_runs"], fields)
+    table(rich, "run", [sample.shared], ["of_experiments"], fields)
+    table(rich, "experiment", [sample.beta], ["of_experiments"], fields)
+    queries.find(rich, Query(target="run", where="of_runs > 1"), fields)
+    table(rich, "run", [sample.shared], ["run"], fields)
+    for one in of:
+        rich.db.connection.execute(f"DROP TABLE temp.{one}_metric")
+    assert told == [
+        (("of_runs",), (), [sample.alpha]),
+        ((), ("of_experiments",), [sample.beta]),
+        ((), ("of_experiments",), [sample.beta]),
+        (("of_runs",), (), None),
+    ]
 
 
 # --- narrowing
