@@ -1,5 +1,6 @@
 """For all tests: nothing is downloaded, library bars stay quiet, and kernels do not round by place."""
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,3 +16,9 @@ pinning.ask_for_steady_kernels()  # before torch is loaded, as the engine does
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("same")
+
+
+def pytest_collection_finish() -> None:
+    """Nothing that is imported by now is looked through again by every collection: tests ask for many."""
+    gc.collect()
+    gc.freeze()
