@@ -2,7 +2,8 @@
 
 marimo edit analysis/training_curves.py        # or: marimo run, python analysis/training_curves.py
 
-PANIC_TRAINING names the folder that `panic train` has written, or one with several of them (./checkpoints).
+PANIC_TRAINING names what `panic train` has written: a model, the folder of its training (NAME.training), or a
+folder with several of these (./checkpoints).
 """
 
 import marimo
@@ -24,8 +25,11 @@ with app.setup:
 @app.cell
 def _():
     root = Path(os.environ.get("PANIC_TRAINING", "checkpoints"))
-    logs = sorted([*root.glob("loss.csv"), *root.glob("*/loss.csv")], key=lambda log: -log.stat().st_mtime)
-    folders = {(log.parent.resolve().name): log.parent for log in logs}
+    beside = root.parent.glob(f"{root.name}.training/loss.csv")  # of a model, the folder of its training
+    logs = sorted(
+        [*root.glob("loss.csv"), *root.glob("*/loss.csv"), *beside], key=lambda log: -log.stat().st_mtime
+    )
+    folders = {log.parent.resolve().name.removesuffix(".training"): log.parent for log in logs}
     choice = mo.ui.multiselect(list(folders), value=list(folders)[:4], label="trainings")
     about = "" if folders else f"\n\n_There is no `loss.csv` in {root} yet: `panic train CONFIG` writes one._"
     mo.vstack(
@@ -65,7 +69,7 @@ def _(choice, folders):
             color=charts.colour("training", list(choice.value)),
         )
         chart = base.mark_line(opacity=0.25, strokeWidth=1).encode(
-            y=alt.Y(f"{column}:Q", title=axis, scale=alt.Scale(zero=False))
+            y=alt.Y(f"{column}:Q", title=axis, scale=alt.Scale(zero=False), axis=alt.Axis(format="~g"))
         ) + base.mark_line(strokeWidth=2).encode(y="median:Q")
         return drawn(charts.finish(chart, title, caption, height=240))
 
@@ -104,7 +108,7 @@ def _(curves, table):
 
 
 @app.cell
-def _(table):
+def _(choice, table):
     profile = table("profile")
     if profile is None:
         _shown = mo.md("")
@@ -123,7 +127,7 @@ def _(table):
                 .mark_bar()
                 .encode(
                     x=alt.X("seconds:Q", title="seconds per step, mean", axis=alt.Axis(tickCount=6)),
-                    y=alt.Y("training:N", title=None),
+                    y=alt.Y("training:N", title=None, sort=list(choice.value)),
                     color=charts.colour("part", _order),
                     tooltip=["training:N", "part:N", "seconds:Q"],
                 ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_trainings_are_shown_side_by_side(tmp_path):
     assert_good(performed("training_curves", PANIC_TRAINING=tmp_path))
     assert_good(performed("training_curves", PANIC_TRAINING=tmp_path / "one"))
     assert_good(performed("training_curves", PANIC_TRAINING=tmp_path / "none"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [".", "one", "one.training"])
+def test_a_training_is_found_by_its_models_name(named, tmp_path, monkeypatch):
+    """Journals lie in NAME.training beside the model NAME, under which nothing was found."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one.training").mkdir()
+    Journal(tmp_path / "one.training", is_writer=True).loss(1, 0.5, 1e-3)
+    monkeypatch.setenv("PANIC_TRAINING", str(tmp_path / named))
+    notebook = runpy.run_path(str(ROOT / "analysis" / "training_curves.py"))
+    _, found = notebook["app"].run()
+    assert list(found["folders"]) == ["one"]
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ def chart(answer: Drift) -> dict[str, Any]:
     distance = f"cosine distance from {start}"
     num_steps = answer.frame["step"].n_unique()
     notes = f" {MAX_STEPS:,} of {num_steps:,} steps are drawn." if num_steps > MAX_STEPS else ""
-    how = {"reference": answer.unrelated, "notes": notes}
+    how: dict[str, Any] = {"reference": answer.unrelated, "notes": notes}
     from_start = drift_chart(answer.bands, answer.lines, f"from {start}", value_title=distance, **how)
     charts = {f"from {start}": from_start}
     if not answer.step_bands.is_empty():

@@ -110,7 +110,7 @@ def summary(runs: list[RunRow]) -> str:
         none = "The one run" if len(fixed) == 1 else f"None of the {len(fixed):,} runs"
         return f"{none} with a fixed seed is {'not ' if len(fixed) == 1 else ''}stuck so far."
     entries = [run.entry_step for run in stuck if run.entry_step is not None]
-    period, times = Counter(run.period for run in stuck).most_common(1)[0]
+    period, times = Counter(run.period for run in stuck if run.period).most_common(1)[0]
     of = f"{len(stuck):,} of {counted(len(fixed), 'run')} with a fixed seed"
     if len(stuck) == 1:
         entered = f"It has entered its cycle at {at_call(entries[0])}"
