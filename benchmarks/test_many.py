@@ -1,7 +1,10 @@
 """Whole processes over a store of 10,000 experiments: 1,000,000 invocations, and 10,000,000 under `-m long`.
 
+There also one whose experiments the engine has performed, four runs of ten steps each.
+
 pytest benchmarks/test_many.py -m 'slow and not long'
 PANIC_LARGE_STORE=/scratch/large pytest benchmarks/test_many.py -m long     # made there once: 2 GB, minutes
+PANIC_REAL_STORE=/scratch/real pytest benchmarks/test_many.py -m long       # made there once, also in parts
 
 As root it also empties the system's cache of files before some calls, which others on the machine notice.
 """
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import real_experiments
 from benchmarks.many_experiments import fill
 from benchmarks.record import record
 
@@ -73,3 +77,11 @@ def test_ten_million_invocations(tmp_path: Path) -> None:
     if not (store / "store.sqlite").exists():
         fill(store, 10_000, 20, 50)
     measure(store, "10,000,000 invocations")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_ten_thousand_real_experiments(tmp_path: Path) -> None:
+    store = Path(os.environ.get("PANIC_REAL_STORE") or tmp_path / "s")
+    real_experiments.fill(store, 10_000)
+    measure(store, "10,000 real experiments")
