@@ -71,7 +71,7 @@ def persistence(
 def _order(bars: NDArray[np.float64]) -> NDArray[np.intp]:
     """Places of the bars that mean something, by birth and death."""
     births, deaths = bars.T
-    places = (deaths - births > _NOISE * births).nonzero()[0]
+    places: NDArray[np.intp] = (deaths - births > _NOISE * births).nonzero()[0]
     return places[np.lexsort((deaths[places], births[places]))] if len(places) else places
 
 
