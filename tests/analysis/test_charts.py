@@ -316,6 +316,13 @@ def test_rare_moves_are_not_drawn():
     assert moves == {"state 1 → state 2", "state 2 → state 0"}
 
 
+def test_a_dot_at_0_leaves_the_label_of_its_row_alone():
+    band = pl.DataFrame({"x": ["a"], "value": [0.0], "low": [0.0], "high": [1.0], "mean": [0.7]})
+    made = charts.null_band(band).to_dict()
+    radius = max((layer["mark"].get("size", 0) / np.pi) ** 0.5 for layer in made["layer"])
+    assert made["layer"][0]["encoding"]["y"]["axis"]["labelPadding"] > radius > 5
+
+
 def test_lengths_are_drawn_from_zero_and_effects_from_below_it():
     band = pl.DataFrame({"x": ["a"], "value": [2.0], "low": [0.5], "high": [1.0], "mean": [0.7]})
     lengths = charts.null_band(band).to_dict()["layer"][0]["encoding"]["x"]["scale"]

@@ -37,10 +37,10 @@ def test_what_is_scattered_around_one_text_is_no_cluster(bench):
 
 
 def test_a_long_cycle_is_seen_in_the_timeline(bench):
-    """Every second of 300 texts was drawn, and a run that goes back and forth as one that stays."""
+    """Every third of 300 texts was drawn, and a run that goes round in three as one that stays."""
     for repeat in range(clusters.MAX_RUNS + 1):
-        bench.walk("ab" * 150, seed=-1, repeat=repeat)
-    bench.embed({"a": corner(0), "b": corner(1)})
+        bench.walk("abc" * 100, seed=-1, repeat=repeat)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
     answer = clusters.table(bench.evidence, TEXT)
     made = clusters.chart(answer)
     [rows] = rows_of(made)
@@ -48,7 +48,7 @@ def test_a_long_cycle_is_seen_in_the_timeline(bench):
     assert (one["step"][0], one["step"][-1], len(one)) == (1, 599, 100)
     assert one["end"][:-1].equals(one["step"][1:], check_dtypes=False, check_names=False)
     shown = one["cluster"].value_counts()["count"]
-    assert shown.min() > 30
+    assert (len(shown), shown.min() > 15) == (3, True)
     said = " ".join(made.to_dict()["title"]["subtitle"])
     assert "40 of 41 runs are drawn. 8,000 texts of these runs are left out, ever others in a cycle" in said
 
