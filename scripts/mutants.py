@@ -391,9 +391,10 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
             time.sleep(0.02)
         child = 0
         code = os.waitstatus_to_exitcode(ended[1])
-        if code == 4:  # conftest.py cannot be imported, which is noticed; or a test that is asked for is gone
+        if code == 4:  # what cannot be imported is noticed; or a test that is asked for is gone
             said = (folder / "output").read_text(encoding="utf-8", errors="replace")
-            return "killed" if "conftest" in said else "no tests"
+            is_gone = "ERROR: not found:" in said or "ERROR: file or directory not found:" in said
+            return "no tests" if is_gone and "found no collectors" not in said else "killed"
         return {0: "lived", 5: "no tests"}.get(code, "killed")
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -14,7 +14,7 @@ import polars as pl
 
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
-from panic.analysis.grouping import ARROW
+from panic.analysis.grouping import ARROW, LONGEST_NAME
 from panic.analysis.whereabouts import at_end
 
 
@@ -35,7 +35,8 @@ def with_factors(runs: pl.DataFrame) -> pl.DataFrame:
         found = found.with_columns(runs["arm"], runs["repeat"])
     found = found.with_columns(_labels(runs))
     parts = [network.split(ARROW) for network in runs["plain_network"]]
-    if len({len(part) for part in parts}) != 1 or len(parts[0]) == 1:
+    is_cut = any(len(network) > LONGEST_NAME for network in runs["plain_network"])
+    if is_cut or len({len(part) for part in parts}) != 1 or len(parts[0]) == 1:
         return found
     places = {
         f"model at place {place}": models for place, models in enumerate(zip(*parts, strict=True), start=1)

@@ -15,11 +15,15 @@ from panic.store.records import RunRow
 ARROW = " → "
 IN_ARM = " · "
 LONGEST_NAME = 500
-"""Characters of a network's name. Charts cut longer ones, and could not tell two that begin alike apart."""
+"""Characters of a network's name. Charts cut longer ones, and could not tell two that begin alike apart.
+A name that has more is a beginning and a digest."""
 
 
 def network_name(network: tuple[str, ...] | list[str]) -> str:
-    """A network as people read it; of one that nobody would read to its end, its beginning and a digest."""
+    """A network as people read it; of one that nobody would read to its end, its beginning and a digest.
+
+    So what it consists of is told by `RunRow.network` and not by its name.
+    """
     name = ARROW.join(network)
     if len(name) <= LONGEST_NAME:
         return name
@@ -42,7 +46,10 @@ def grouped_by(names: Iterable[str], number: int = 1) -> str:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """The network and the arm of a name. A model may be called "draw · 1", which is no part of an arm's."""
+    """The network and the arm of a name: what is after the last dot, unless an arrow follows it.
+
+    So a model may be called "draw · 1", except for the last one of a network.
+    """
     network, _, arm = name.rpartition(IN_ARM)
     return (network, arm) if network and ARROW not in arm else (name, "")
 

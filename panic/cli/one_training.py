@@ -254,7 +254,7 @@ def end_training(shared: Shared, row: TrainingRow, *, trust: bool) -> None:
     from panic.store.files import lock_holder
     from panic.store.provenance import trained_step
     from panic.store.trainings import COMPLETE, RUNNING, declare_complete
-    from panic.train.standing import saved_step
+    from panic.train.standing import saved_step, standing_of
 
     if row.state == COMPLETE:
         return console().print(f"{row.name} is complete.")
@@ -267,7 +267,7 @@ def end_training(shared: Shared, row: TrainingRow, *, trust: bool) -> None:
             f"There is no checkpoint in {row.folder}.training that {row.name} could be complete at.",
             hint=f"panic delete {row.name} is rid of its entry.",
         )
-    if step == row.step and trained_step(Path(row.folder), row.uid) == step:  # nothing after it
+    if standing_of(beside).step <= step == trained_step(Path(row.folder), row.uid):  # nothing after it
         with Store(shared.store_path()) as store:
             declare_complete(store, row, step)
     else:

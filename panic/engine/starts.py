@@ -98,10 +98,11 @@ class Starts:
     def note_file(self, wanted: PromptLabels, file: Path, num_prompts: int) -> None:
         """Take down which file of texts an entry of the config has named: its digest, and what DVC knows."""
         entry = wanted.model_dump(mode="json", exclude_defaults=True)
+        digest = {}
         with contextlib.suppress(OSError):  # it has gone since it was read
             if file.is_file():  # a pipe can be read once
-                entry = {"from": entry, "sha256": file_digest(file), **_of_dvc(file)}
-                self.lineage.append(entry | {"num_prompts": num_prompts})
+                digest = {"sha256": file_digest(file), **_of_dvc(file)}
+        self.lineage.append({"from": entry, **digest, "num_prompts": num_prompts})
 
 
 def _of_dvc(file: Path) -> dict[str, str]:

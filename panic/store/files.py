@@ -366,8 +366,12 @@ def take_lock(folder: Path) -> int:
         os.close(descriptor)  # of a store that was refused and went again meanwhile
         return take_lock(folder)
     content = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()})
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, content.encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, content.encode(), 0)
+    except OSError:  # the disk is full: who is not told to have the lock does not hold it
+        os.close(descriptor)
+        raise
     return descriptor
 
 

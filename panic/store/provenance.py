@@ -52,10 +52,7 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
     hidden: variables of the environment that hold secrets, whatever they are called. project: a folder of the
     user's repository, such as that of a config; by default the working directory.
     """
-    folder = Path(__file__).parent
-    own, digest = _own_source(folder)
-    if own is None:
-        _own_source.cache_clear()  # git may have been too slow to answer
+    own = git_state(Path(__file__).parent)
     return {
         "command": [without_tokens(readable(argument)) for argument in sys.argv],
         "folder": working_folder(),
@@ -63,7 +60,7 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
         "python": sys.version,
         "git": own,
         "repository": _repository(project or Path("."), own),
-        "source_digest": digest,
+        "source_digest": _loaded_digest(),
         "packages": packages(),
         "hardware": hardware(),
         "environment": redacted(os.environ, hidden),
@@ -71,9 +68,9 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
 
 
 @cache
-def _own_source(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """The checkout that panic runs from, and the digest of its source, found by the first session."""
-    return git_state(folder), source_digest()
+def _loaded_digest() -> str:
+    """The digest of panic's source as this process' first session finds it: what changes later is not run."""
+    return source_digest()
 
 
 def _repository(folder: Path, own: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -22,8 +23,8 @@ from panic.errors import ConflictError, PanicError
 class Checkpoints:
     """The checkpoints in a folder, all of one recipe (`panic.train.config.recipe`, and what the data are).
 
-    Several processes read them, the one that `is_writer` writes. Raises PanicError if what they are of is
-    damaged, ConflictError if those that are there are of another recipe.
+    Several processes read them, the one that `is_writer` writes. Raises PanicError if what they are of, or
+    how good the best one is, is damaged, ConflictError if those that are there are of another recipe.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Checkpoints:
         elif is_writer:
             folder.mkdir(parents=True, exist_ok=True)
             _write_text(path, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+        self._lowest()
 
     def latest(self) -> dict[str, Any] | None:
         """The newest checkpoint, or None."""
@@ -65,9 +67,16 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.pt"))
 
     def _lowest(self) -> float:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
-            return float(json.loads((self.folder / "best.json").read_bytes())["loss"])
-        return float("inf")
+        path = self.folder / "best.json"
+        if not path.exists():
+            return float("inf")
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+            if math.isfinite(loss := float(json.loads(path.read_bytes())["loss"])):
+                return loss
+        raise PanicError(
+            f"{path}: how good the best checkpoint is cannot be read.",
+            hint="Move it and best.pt away, and the next evaluation is the best one.",
+        )
 
 
 def read(path: Path) -> dict[str, Any]:

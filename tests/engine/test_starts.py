@@ -192,8 +192,8 @@ def test_a_pipe_of_prompts_is_not_opened_again_for_its_digest(tmp_path: Path) ->
     starts = Starts(store=lambda named: tmp_path / "store")
     os.mkfifo(tmp_path / "pipe.txt")
     starts.note_file(PromptLabels(), tmp_path / "pipe.txt", 3)
-    assert starts.lineage == []
+    assert starts.lineage == [{"from": {}, "num_prompts": 3}]
     (tmp_path / "file.txt").write_text("a red barn\n")
     starts.note_file(PromptLabels(), tmp_path / "file.txt", 1)
-    [noted] = starts.lineage
+    noted = starts.lineage[-1]
     assert noted["sha256"] == sha256(b"a red barn\n").hexdigest()

@@ -19,12 +19,18 @@ def test_a_damaged_recipe_is_told_with_its_file(tmp_path: Path, content: bytes) 
     assert not isinstance(told.value, ConflictError)
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"loss": "low"}', b'{"loss": null}', b"\xff"])
-def test_a_damaged_best_score_is_that_of_the_next_evaluation(tmp_path: Path, content: bytes) -> None:
-    kept = Checkpoints(tmp_path, {"steps": 1}, keep_last=2)
-    (tmp_path / "best.json").write_bytes(content)
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b'{"loss": "low"}', b'{"loss": null}', b'{"loss": NaN}', b"\xff"]
+)
+def test_a_damaged_best_score_is_told_and_the_best_checkpoint_stays(tmp_path: Path, content: bytes) -> None:
+    kept = Checkpoints(tmp_path, {"steps": 1}, keep_last=1)
     kept.save({"step": 3}, 3, score=0.5)
-    assert kept.best() == {"step": 3}
     kept.save({"step": 4}, 4, score=0.75)
     assert kept.best() == {"step": 3}
-    assert kept.latest() == {"step": 4}
+    (tmp_path / "best.json").write_bytes(content)
+    with pytest.raises(PanicError, match=r"best\.json: how good the best checkpoint is"):
+        Checkpoints(tmp_path, {"steps": 1}, keep_last=1)
+    with pytest.raises(PanicError, match=r"best\.json"):
+        kept.save({"step": 5}, 5, score=0.6)
+    assert kept.best() == {"step": 3}
+    assert kept.latest() == {"step": 5}

@@ -8,7 +8,7 @@ that made one. p values are multiplied by the number of factors that were probed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,8 @@ from panic.analysis.factors import (
     trajectories,
     with_factors,
 )
-from panic.analysis.grouping import ARROW
 from panic.analysis.probing import Array, ProbeScore, probe
+from panic.store.records import RunRow
 
 TITLE = "What is left of the start?"
 CAVEAT = (
@@ -109,7 +109,7 @@ def probe_table(
         except AnalysisError as error:
             is_read = any(target == other for other, *_ in found)
             absent[f"{target} later on" if is_read else target] = error.message
-    made = _by_several(steps.join(collapsed(runs, MAKER), on="run", how="semi"))
+    made = _by_several(steps.join(collapsed(runs, MAKER), on="run", how="semi"), data.rows)
     if not made.is_empty():
         count = max(2, max_points // made["run"].n_unique())
         some = _stretches(made, is_all=False)[0].group_by("run", maintain_order=True).tail(count)
@@ -137,12 +137,13 @@ def _score_of(target: str, some: pl.DataFrame, points: Array, num_shuffles: int)
     )
 
 
-def _by_several(steps: pl.DataFrame) -> pl.DataFrame:
+def _by_several(steps: pl.DataFrame, rows: Sequence[RunRow]) -> pl.DataFrame:
     """The steps of runs of whose outputs several models of the network made some, with the column MAKER.
 
     All of a run's steps are one after the other, as shifting the makers along a run asks for.
     """
-    models = pl.col("network").str.split(ARROW)
+    networks = {row.id: list(row.network) for row in rows}
+    models = pl.col("run").replace_strict(networks, return_dtype=pl.List(pl.String))
     made = steps.with_columns(models.list.get(pl.col("step") % models.list.len()).alias(MAKER))
     return made.filter(pl.col(MAKER).n_unique().over("run") > 1)
 

@@ -48,6 +48,7 @@ SPENT = {
     "place": pl.String, "name": pl.String, "model": pl.String, "at": pl.Float64, "width_s": pl.Float64,
     "seconds": pl.Float64,
 }  # fmt: skip
+FIGURES = [name for name, kind in SPENT.items() if kind == pl.Float64]
 
 
 def table(evidence: Evidence, view: View | None = None) -> Work:
@@ -75,9 +76,13 @@ def _spent(rows: Any, since_s: float) -> pl.DataFrame | None:
         return None
     try:
         found = pl.DataFrame(rows).with_columns(at=pl.col("start_s") + since_s)
-        return found.select(*SPENT).cast(SPENT)  # type: ignore[arg-type]
+        spent = found.select(*SPENT).cast(SPENT)  # type: ignore[arg-type]
     except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
         return None  # not what a driver writes
+    is_sound = spent.null_count().sum_horizontal()[0] == 0 and all(
+        spent[name].is_finite().all() for name in FIGURES
+    )
+    return spent if is_sound else None
 
 
 IS_WORKER = pl.col("place").str.starts_with("worker")

@@ -18,7 +18,7 @@ from panic.analysis.data import ExperimentData, Vectors
 from panic.analysis.dynamics import TwoPeriodicity, two_periodicity
 from panic.analysis.dynamics.alternation import excess_of_orders
 from panic.analysis.evidence import Evidence, Statistic, View, by_run, each_model
-from panic.analysis.grouping import ARROW
+from panic.analysis.grouping import course_name
 from panic.analysis.sampling import evenly, scattered
 
 TITLE = "Does it alternate?"
@@ -77,11 +77,12 @@ class Alternations:
 def table(evidence: Evidence, view: View) -> Alternations:
     """2-periodicity by network. AnalysisError where no network can be asked, with the reasons."""
     paths = aligned(evidence.data, *view).filter(pl.col("number") < MOST_OUTPUTS)
+    models = {course_name(row): row.network for row in evidence.data.rows}
     rows, along = [], []
     absent: dict[str, str] = {}
     num_shuffles = max(NUM_SHUFFLES, LEAST_SHUFFLES * paths["network"].n_unique())
     for (network,), of_network in paths.group_by("network", maintain_order=True):
-        why = _why_not(str(network), of_network)
+        why = _why_not(models[str(network)], of_network)
         if why:
             absent[str(network)] = why
             continue
@@ -99,8 +100,7 @@ def table(evidence: Evidence, view: View) -> Alternations:
     return Alternations(scores=scores, steps=pl.concat(along), absent=absent, modality=view.modality)
 
 
-def _why_not(network: str, paths: pl.DataFrame) -> str:
-    models = network.split(ARROW)
+def _why_not(models: tuple[str, ...], paths: pl.DataFrame) -> str:
     makers = {models[step % len(models)] for step in paths["step"].unique()}
     if len(makers) > 1:
         return f"{' and '.join(sorted(makers))} make its outputs in turn"

@@ -40,18 +40,25 @@ def test_sessions_that_have_told_are_summed_by_name_and_the_rest_is_said(full):
     assert list(time.chart(answer)) == ["workers", "driver", "calls"]
 
 
+SPAN = {"place": "worker", "name": "calling", "model": "draw", "start_s": 0.0, "width_s": 1.0, "seconds": 1.0}
+
+
 @pytest.mark.parametrize(
     "told",
     [
         {"seconds": {"worker": {"calling": 1.0}}}, [1, 2], ["a"], [{}], [{"start_s": 1.0}], "x", 5,
         [[1], [2, 3]], [dict.fromkeys((*time.SPENT, "start_s"), "x")], [dict.fromkeys(time.SPENT), 3],
+        *([SPAN | {name: None}] for name in SPAN),
+        *([SPAN | {name: float("inf")}] for name in ("start_s", "width_s", "seconds")),
     ],
     ids=str,
 )  # fmt: skip
 def test_what_is_no_timeline_is_not_told(full, told):
     """A report of a store that said otherwise ended in an error of polars."""
     with full.store.transaction() as connection:
-        connection.execute("UPDATE session SET timeline = ?", (json.dumps(told),))
+        connection.execute(
+            "UPDATE session SET timeline = ?", (json.dumps(told).replace("Infinity", "1e999"),)
+        )
     answer = time.table(full.evidence)
     assert answer.told_s == 0.0
     assert answer.spent.is_empty()
