@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from panic.config import prompts
+from panic.config.labels import PromptLabels
 from panic.config.problems import Problem
 from panic.config.prompt_origins import IMAGE, ImagePrompts, OutputPrompts
 from panic.errors import ConfigError
@@ -35,6 +36,9 @@ class FileNames:
         if wanted.experiment != "colours":
             raise ConfigError("there is no experiment of this name", hint="did you mean colours?")
         return [] if wanted.step == 9 else ["a", "b", "c", "d", "e"]
+
+    def note_file(self, wanted: PromptLabels, file: Path, num_prompts: int) -> None:
+        self.noted.append([file.name, str(num_prompts)])
 
     def note(self, wanted: ImagePrompts | OutputPrompts, given: Sequence[str]) -> None:
         self.noted.append(list(given))
@@ -127,7 +131,9 @@ def test_outputs_are_drawn_like_texts_of_a_file(photos: Path) -> None:
     (photos / "p.txt").write_text("a\nb\nc\nd\ne\n")
     for seed in range(5):
         drawn = expand(photos, {"experiment": "colours", "n": 3, "seed": seed})[0]
-        assert drawn == expand(photos, {"file": "p.txt", "n": 3, "seed": seed})[0]
+        origins = FileNames()
+        assert drawn == expand(photos, {"file": "p.txt", "n": 3, "seed": seed}, origins)[0]
+        assert origins.noted == [["p.txt", "3"]]
 
 
 def test_without_anything_that_reads_them_neither_can_be_named(photos: Path) -> None:

@@ -188,6 +188,11 @@ def test_outputs_are_named_by_eight_digits_or_more_of_their_digest(writer: Store
                 "INSERT INTO output (digest, modality, text) VALUES (?, 'text', ?)",
                 (bytes.fromhex("ab" * 4) + bytes([last] * 28), f"{last}"),
             )
+            which = "SELECT run, step FROM invocation ORDER BY run, step LIMIT 1 OFFSET ?"
+            connection.execute(  # so that a run has it
+                f"UPDATE invocation SET output = ? WHERE (run, step) = ({which})",
+                (connection.last_insert_rowid(), last % 2),
+            )
         if not last:
             assert find_target(writer, "ab" * 4).uid == "ab" * 4 + "00" * 28
     with pytest.raises(NotFound, match="Several outputs begin with 'abababab'"):
