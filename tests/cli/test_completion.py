@@ -78,7 +78,7 @@ def test_bash_completes_trainings_and_ids(programs: Path, store: Path) -> None:
         own = reading.experiment(opened, "demo").uid
     either, alone, several, begun, of_experiment = completed(
         *(programs, "panic stop d", "panic verify d", "panic tag /", "panic requirements aa"),
-        f"panic show {own[:9]}",
+        f"panic show {own[:20]}",
     )
     assert sorted(either) == ["demo", "dim"]
     assert alone == ["demo"]
