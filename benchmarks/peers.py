@@ -245,6 +245,7 @@ def row(kind: str, n: int, dimension: int, limit_s: float) -> None:
         peak_mib=ours.mib,
         fastest=fastest,
         turns=turns,
+        loaded=[name for name, one in loading.items() if one.is_loaded],
         others={name: cells.get(name) for name in TOOLS[1:]},
         cell_limit_s=limit_s,
     )

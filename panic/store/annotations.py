@@ -24,7 +24,6 @@ from panic.errors import NotFound, StoreReadOnly, UsageError, nearest
 from panic.store import reading
 from panic.store.codec import canonical_json, decode_object, run_key
 from panic.store.files import Database, has_content, log_of, refuse_network
-from panic.store.finding.fields import IN_USE
 from panic.store.records import AnnotationRow, RunRow
 from panic.store.signing import Author, require_signers, sign, verify
 from panic.store.store import Store
@@ -82,10 +81,8 @@ def _output(store: Store, selector: str) -> Target | None:
     if not re.fullmatch(rf"[0-9a-f]{{{PREFIX_LENGTH},64}}", prefix):
         return None
     low, high = (bytes.fromhex(prefix.ljust(64, digit)) for digit in "0f")
-    rows = store.db.rows(
-        f"SELECT lower(hex(digest)), modality FROM output WHERE digest BETWEEN ? AND ? AND {IN_USE} LIMIT 2",
-        *(low, high),
-    )
+    sql = f"SELECT lower(hex(digest)), modality FROM output WHERE digest BETWEEN ? AND ? AND {reading.IN_USE}"
+    rows = store.db.rows(f"{sql} LIMIT 2", low, high)
     if len(rows) > 1:
         raise NotFound(f"Several outputs begin with {selector!r}.", hint="Give more of the digest.")
     return Target(kind="output", uid=rows[0][0], name=f"{rows[0][1]} {rows[0][0][:12]}") if rows else None
@@ -150,7 +147,9 @@ def _require_known(store: Store, target: Target) -> None:
         case "experiment":
             known = store.db.value("SELECT 1 FROM experiment WHERE uid = ?", target.uid)
         case "output":
-            known = store.db.value(f"SELECT 1 FROM output WHERE digest = unhex(?) AND {IN_USE}", target.uid)
+            known = store.db.value(
+                f"SELECT 1 FROM output WHERE digest = unhex(?) AND {reading.IN_USE}", target.uid
+            )
         case "run":
             known = store.db.value("SELECT 1 FROM run WHERE id = ?", target.run)
         case "session":

@@ -44,6 +44,13 @@ HIDDEN = "deleted/"
 
 VISIBLE = "NOT IN (SELECT experiment FROM deletion)"
 """What is so of the row of an experiment that was not deleted."""
+IN_RUNS = f"IN (SELECT run.id FROM run WHERE run.experiment {VISIBLE})"
+IN_USE = (
+    f"(EXISTS (SELECT 1 FROM run AS begun WHERE begun.prompt = output.id AND begun.experiment {VISIBLE})"
+    f" OR EXISTS (SELECT 1 FROM invocation AS made WHERE made.output = output.id AND +made.run {IN_RUNS})"
+    f" OR EXISTS (SELECT 1 FROM intervention AS made WHERE made.output = output.id AND +made.run {IN_RUNS}))"
+)
+"""Whether an output is the prompt of a run that is not deleted, or what a step or an intervention put out."""
 USED_OUTPUTS = (
     "SELECT prompt FROM run WHERE experiment = ?1 UNION"
     " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1 UNION"

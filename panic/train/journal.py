@@ -81,7 +81,9 @@ class Journal:
                 continue
             with path.open(newline="") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
-            kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
+            longest = len(str(step))
+            kept = [row for row in rows if row and row[0].isdecimal() and len(row[0]) <= longest]
+            kept = [row for row in kept if int(row[0]) <= step]
             partial = path.with_suffix(".partial")
             with partial.open("w", newline="") as file:
                 csv.writer(file).writerows([header, *kept])

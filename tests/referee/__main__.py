@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from panic.errors import UsageError
 from tests.referee.counting import Round, judged, work_through
 from tests.referee.designs import DESIGNS
 from tests.referee.page import page
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         judged()
-    except LookupError as error:
+    except (LookupError, UsageError) as error:
         parser.error(str(error))
 
     def write(found: Round) -> None:

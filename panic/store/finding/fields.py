@@ -158,13 +158,6 @@ CAME_UP = (
     f" ON its.id = in_run.experiment WHERE made.output = output.id AND its.id {VISIBLE}"
 )
 # `+`: the steps of an output are looked up by the output, and not with each of all runs.
-IN_RUNS = f"IN (SELECT run.id FROM run WHERE run.experiment {VISIBLE})"
-IN_USE = (
-    "(EXISTS (SELECT 1 FROM run AS begun WHERE begun.prompt = output.id AND begun.experiment " + VISIBLE + ")"
-    f" OR EXISTS (SELECT 1 FROM invocation AS made WHERE made.output = output.id AND +made.run {IN_RUNS})"
-    f" OR EXISTS (SELECT 1 FROM intervention AS made WHERE made.output = output.id AND +made.run {IN_RUNS}))"
-)
-"""Whether an output is the prompt of a run that is not deleted, or what a step or an intervention put out."""
 OF_TRAINING = _remarks("training", "training.uid")
 TRAINING_STATE = "panic_training_state(training.end_state, training.host, training.pid, training.started_at)"
 COMMAND = "(SELECT group_concat(value, ' ') FROM json_each(training.provenance, '$.command'))"

@@ -21,10 +21,10 @@ from panic.store import reading, standing
 from panic.store.annotations import run_uid
 from panic.store.codec import decode_network, run_key
 from panic.store.finding.conditions import Conditions
-from panic.store.finding.fields import IN_USE, JOINS, Asked, Field, Fields, Target, as_column, meant
+from panic.store.finding.fields import JOINS, Asked, Field, Fields, Target, as_column, meant
 from panic.store.finding.matching import TooSlow
 from panic.store.finding.syntax import conditions, parse
-from panic.store.reading import VISIBLE
+from panic.store.reading import IN_USE, VISIBLE
 from panic.store.records import ExperimentRow, RunRow
 from panic.store.store import Store
 from panic.store.trainings import DELETED, know_training_states

@@ -47,7 +47,8 @@ def summary(case: Case) -> Rulings:
     fixed = [run for run in case.world.runs if run.seed != -1]
     entries = [2 * (run.entry or 0) for run in fixed if run.period is not None]
     if not entries:
-        is_told = "none can be stuck" in case.sentence or case.sentence.startswith("None of")
+        told = ("none can be stuck", "is not stuck")  # of runs without, and of the one with a fixed seed
+        is_told = case.sentence.startswith("None of") or any(words in case.sentence for words in told)
         yield _is("no run is stuck", is_told, True)
         return
     yield _is("so many runs are stuck", _numbers(case.sentence)[:2], [len(entries), len(fixed)])
