@@ -43,6 +43,7 @@ def end_runs(store: Store, row: ExperimentRow) -> tuple[int, int]:
                 f"UPDATE run SET max_length = {NUM_STEPS} WHERE id = ?", [(run.id,) for run in begun]
             )
             connection.executemany("DELETE FROM run WHERE id = ?", unbegun)
+            writing.mark_changed(store, [row.id])
         # A session that was asked for none of these: whether they are there is then asked of the store.
         asked = config | {key: [] for key in TAKEN}
         session = writing.start_session(store, row.id, shlex.join(sys.argv), {}, asked)

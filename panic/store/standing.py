@@ -105,20 +105,28 @@ RUN_COUNTS = summaries.COUNTS
 
 def standings(store: Store, experiments: Sequence[int] | None = None) -> Iterator[tuple[Any, ...]]:
     """(experiment, state, *RUN_COUNTS) of these rows of experiments, or of all: their standings at once."""
-    sessions = last_sessions(store, experiments)
+    settled, unknown = summaries.settled(store, experiments)
+    sessions = last_sessions(store, [row for row, _, _ in unknown] if settled else experiments)
     counted = {row[0]: row[1:] for row in summaries.run_counts(store, experiments)}
     known: dict[int, ExperimentRow] = {}
     if experiments is None:
         experiments = [id for (id,) in store.db.rows(f"SELECT id FROM experiment WHERE id {reading.VISIBLE}")]
+    stamps, settling = {row: (uid, stamp) for row, uid, stamp in unknown}, []
     for experiment in experiments:
         counts = counted.get(experiment, (0,) * len(RUN_COUNTS))
+        if experiment in settled:
+            yield experiment, settled[experiment], *counts
+            continue
         _, todo, begun, *_, failed, _ = counts
         session = sessions.get(experiment)
         state = _state(failed, todo + begun, session)
+        if session is not None and session.is_union:
+            settling.append((*stamps[experiment], state))
         if state == "complete" and session is not None and not session.is_union:
             known = known or {row.id: row for row in reading.experiments(store)}
             state = "complete" if _has_all(store, known[experiment], session) else "incomplete"
         yield experiment, state, *counts
+    summaries.keep_settled(store, settling)
 
 
 def _state(failed: int, unended: int, session: LastSession | None) -> str:

@@ -27,18 +27,23 @@ Taken = TypeVar("Taken")
 FILE = "summaries.sqlite"
 WORTH_S = 0.05
 """Counts that take less to work out are not kept."""
+WORTH_STATES = 1_000
+"""Fewer states than this are not kept."""
 FRESH_S = 30.0
 """While a driver writes, numbers are good enough for so long."""
 COUNTS = ("runs", "todo", "begun", "done", "stuck", "repeated", "failed", "invocations")
 SCHEMA = (
     "CREATE TABLE counts (uid TEXT PRIMARY KEY, stamp INTEGER NOT NULL, at REAL NOT NULL,"
     f" {' INTEGER NOT NULL, '.join(COUNTS)} INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE settled (uid TEXT PRIMARY KEY, stamp INTEGER NOT NULL, state TEXT NOT NULL)"
+    " STRICT, WITHOUT ROWID",
     "CREATE TABLE measured (uid TEXT NOT NULL, metric TEXT NOT NULL, version INTEGER NOT NULL,"
     " stamp INTEGER NOT NULL, at REAL NOT NULL, mean REAL, PRIMARY KEY (uid, metric)) STRICT, WITHOUT ROWID",
     "CREATE TABLE run_value (uid TEXT NOT NULL, metric TEXT NOT NULL, run INTEGER NOT NULL,"
     " value REAL NOT NULL, PRIMARY KEY (uid, metric, run)) STRICT, WITHOUT ROWID",
 )
-"""Numbers of runs by experiment; which metrics were measured of which, with their means; those of runs."""
+"""Numbers of runs by experiment; states where nobody works; which metrics were measured of which, with their
+means; those of runs."""
 
 
 @contextlib.contextmanager
@@ -166,6 +171,34 @@ def run_counts(store: Store, experiments: Sequence[int] | None = None) -> list[t
         if time.monotonic() - began > WORTH_S:
             _keep(store, wanted, counted)
     return found
+
+
+def settled(
+    store: Store, experiments: Sequence[int] | None = None
+) -> tuple[dict[int, str], list[tuple[int, str, int]]]:
+    """The states that were kept, by row of an experiment; (row, uid, stamp) of those of which none was."""
+    wanted = stamps(store, experiments)
+    known: dict[tuple[str, int], str] = {}
+    if has_file(store):
+        with opened(store) as file, contextlib.suppress(apsw.Error, UnicodeDecodeError):
+            if file is not None:
+                sql = "SELECT uid, stamp, state FROM settled"
+                sql += " WHERE ?1 ISNULL OR uid IN (SELECT value FROM json_each(?1))"
+                uids = None if experiments is None else json.dumps([uid for _, uid, _ in wanted])
+                rows = file.execute(sql, (uids,))
+                known = {(uid, stamp): state for uid, stamp, state in rows}
+    found = {row: known[uid, stamp] for row, uid, stamp in wanted if (uid, stamp) in known}
+    return found, [one for one in wanted if one[0] not in found]
+
+
+def keep_settled(store: Store, states: Sequence[tuple[str, int, str]]) -> None:
+    """Keep (uid, stamp, state) of experiments that nobody works on, if they are many and it is possible."""
+    if len(states) < WORTH_STATES or store.lock_holder is not None:
+        return  # while a driver writes, counts may be older than the stamps
+    with opened(store) as file, contextlib.suppress(apsw.Error):
+        if file is not None:
+            with file:
+                file.executemany("INSERT OR REPLACE INTO settled VALUES (?, ?, ?)", states)
 
 
 def has_file(store: Store) -> bool:

@@ -66,6 +66,7 @@ def start_experiment(
         text = json.dumps(config, ensure_ascii=False)
         known = store.db.value("UPDATE experiment SET config = ? WHERE name = ? RETURNING id", text, name)
         if known is not None:
+            mark_changed(store, [int(known)])
             return int(known)
         if remark is not None:
             store.db.connection.execute(INSERT, remark)

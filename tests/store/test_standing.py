@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from panic.store import Commit, NewBatch, NewRun, contents, reading, writing
+from panic.store import Commit, NewBatch, NewRun, Store, contents, reading, summaries, writing
 from panic.store.records import NewAnswer
 from panic.store.standing import (
     RUN_COUNTS,
@@ -112,6 +112,20 @@ def test_a_session_that_was_asked_for_less_may_have_left_something(writer, sampl
     assert state(writer, "beta", config=more) == "complete", "it asked for as much of the runs"
     assert state(writer, "beta", config='{"nonsense": 1}') == "complete", "of another version"
     assert state(writer, "beta", end_state="failed", config=asked) == "failed"
+
+
+def test_no_state_is_kept_of_a_session_that_was_asked_for_less(folder, sample, monkeypatch):
+    monkeypatch.setattr(summaries, "WORTH_STATES", 1)
+    small = make_config(name="beta", embeddings=[])
+    union = small.model_copy(update={"embeddings": ["other"]})
+    with Store(folder, write=True) as store:
+        writing.start_experiment(store, "beta", union.model_dump(mode="json"))
+        asked = small.model_dump(mode="json")
+        writing.end_session(store, writing.start_session(store, sample.beta, "", {}, asked), "done")
+    with Store(folder) as store:
+        for _ in range(2):
+            assert [state for _, state, *_ in standings(store, [sample.beta])] == ["incomplete"]
+        assert sample.beta not in summaries.settled(store)[0]
 
 
 def add_batches(store, session, times, size=4):

@@ -13,6 +13,7 @@ from panic.store import Commit, NewRun, Store, delete, ending, reading, summarie
 from panic.store.codec import prompt_digest
 from panic.store.missing import Shared
 from panic.store.records import NewBatch, NewFailure, NewInvocation, NewOutput, NewStuck
+from panic.store.standing import standing, standings
 from tests.store.sample import Sample
 
 LENGTH = 4
@@ -21,6 +22,7 @@ LENGTH = 4
 @pytest.fixture(autouse=True)
 def _all_is_worth_keeping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summaries, "WORTH_S", -1.0)
+    monkeypatch.setattr(summaries, "WORTH_STATES", 1)
 
 
 class Play:
@@ -47,7 +49,8 @@ class Play:
 
     def steps(self) -> None:
         row = self.experiment()
-        session = writing.start_session(self.store, row, "test", {})
+        asked = reading.experiment(self.store, row).config if self.rng.random() < 0.8 else None
+        session = writing.start_session(self.store, row, "test", {}, asked)
         commit, batch = Commit(), writing.next_batch_id(self.store)
         shape = {"size": 1, "padded_size": 1, "started_at": 1.0, "duration_s": 1.0}
         commit.batches.append(
@@ -105,23 +108,61 @@ class Play:
             delete.delete_experiment(self.store, self.experiment())
 
 
+DOES = ["begin", "grow", "grow", "steps", "steps", "steps", "share", "forget", "end", "hide", "bring_back",
+        "delete"]  # fmt: skip
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_counts_that_are_kept_are_those_that_are_counted(tmp_path: Path, seed: int) -> None:
     with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
         play = Play(store, seed)
         play.begin()
-        does = ["begin", "grow", "grow", "steps", "steps", "steps", "share", "forget", "end", "hide",
-                "bring_back", "delete"]  # fmt: skip
         monkey = pytest.MonkeyPatch()
         monkey.setattr(summaries, "FRESH_S", -1e9)
         for _ in range(40):
-            what = play.rng.choice(does)
+            what = play.rng.choice(DOES)
             getattr(play, what)()
             assert sorted(summaries.run_counts(reader)) == sorted(reading.run_counts(reader)), what
         some = [play.experiment()]
         assert summaries.run_counts(reader, some) == reading.run_counts(reader, some)
         monkey.undo()
     assert (tmp_path / "s" / "summaries.sqlite").exists()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_states_that_are_kept_are_those_that_are_worked_out(tmp_path: Path, seed: int) -> None:
+    kept = []
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        play = Play(store, seed)
+        for _ in range(4):
+            play.begin()
+    for turn in range(30):
+        with Store(tmp_path / "s", write=True) as store:
+            play.store = store
+            what = play.rng.choice(DOES) if turn % 3 else "steps"
+            getattr(play, what)()
+        with Store(tmp_path / "s") as reader:
+            expected = {row.id: standing(reader, row).state for row in reading.experiments(reader)}
+            for _ in range(2):
+                assert {row: state for row, state, *_ in standings(reader)} == expected, what
+            kept.append(len(summaries.settled(reader)[0]))
+    assert any(kept)
+
+
+def test_no_state_is_kept_while_a_driver_writes(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
+        play = Play(store, 3)
+        play.begin()
+        (row,) = reading.experiments(store)
+        writing.end_session(store, writing.start_session(store, row.id, "", {}, row.config), "done")
+        assert [state for _, state, *_ in standings(reader)] == ["incomplete"]
+        assert summaries.settled(reader)[0] == {}
+    with Store(tmp_path / "s") as reader:
+        assert [state for _, state, *_ in standings(reader)] == ["incomplete"]
+        assert summaries.settled(reader) == ({row.id: "incomplete"}, [])
+    with Store(tmp_path / "s", write=True) as store:
+        writing.start_experiment(store, row.name, row.config | {"max_length": LENGTH + 1})
+        assert summaries.settled(store)[0] == {}, "it was asked for more"
 
 
 def test_while_a_driver_writes_counts_may_be_half_a_minute_old(tmp_path: Path) -> None:
