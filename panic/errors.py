@@ -60,6 +60,12 @@ class StoreMissing(StoreError):
     exit_code = 2
 
 
+class NotAStore(StoreError):
+    """A path that was named for a store has something else."""
+
+    exit_code = 2
+
+
 class StoreReadOnly(StoreError):
     """The store cannot be written."""
 

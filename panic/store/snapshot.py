@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import apsw
 
-from panic.errors import ConflictError, PanicError, StoreCorrupt, StoreError
+from panic.errors import ConflictError, NotAStore, PanicError, StoreCorrupt, StoreError
 from panic.store import reading
 from panic.store.files import (
     Database,
@@ -149,7 +149,7 @@ def require_target(store: Store, target: Path, *, force: bool = False) -> None:
         force: also take a folder with another store.
     """
     if target.exists() and os.path.samefile(store.path, target):
-        raise StoreError(f"{target} is the store itself.", hint="A snapshot is written into another folder.")
+        raise NotAStore(f"{target} is the store itself.", hint="A snapshot is written into another folder.")
     require_store(target, create=True)
     if force or not (target / "store.sqlite").exists():
         return

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Self
 
 import apsw
 
-from panic.errors import PanicError, StoreCorrupt, StoreError, StoreMissing, StoreTooOld
+from panic.errors import NotAStore, PanicError, StoreCorrupt, StoreError, StoreMissing, StoreTooOld
 from panic.store.files import (
     Database,
     LockHolder,
@@ -254,7 +254,7 @@ OWN_NAMES = ("lock", "store.sqlite", "images.sqlite", "logs", "reports")
 def require_store(path: Path, *, create: bool) -> None:
     """Raise unless there is a store at the path, or one may be created there."""
     if path.exists() and not path.is_dir():
-        raise StoreError(f"{path} is a file; a store is a folder.", hint="Choose another path with --store.")
+        raise NotAStore(f"{path} is a file; a store is a folder.", hint="Choose another path with --store.")
     if (path / "store.sqlite").exists():
         return
     others = [name for name in _names(path) if not name.startswith(OWN_NAMES)]
@@ -264,7 +264,7 @@ def require_store(path: Path, *, create: bool) -> None:
             hint="`panic run CONFIG` creates one. Name another with --store PATH or PANIC_STORE.",
         )
     if others:
-        raise StoreError(
+        raise NotAStore(
             f"{path} holds other things ({', '.join(sorted(others)[:3])}), but no store.",
             hint="Choose an empty or a new folder with --store PATH or PANIC_STORE.",
         )

@@ -275,7 +275,7 @@ def test_a_folder_with_other_things_is_refused(panic: Invoke, tmp_path: Path) ->
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
     done = panic("run", write_config(tmp_path), "--store", "photos")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "cat.jpg" in done.stderr
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
