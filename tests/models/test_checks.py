@@ -72,6 +72,14 @@ def test_all_problems_are_found_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["local:\ud800", "python:\ud800.py:Own"])
+def test_a_path_that_no_file_can_have_is_told(name: str) -> None:
+    told = "a path must be a text that can be written as UTF-8"
+    assert problems({"networks": [[name]]}) == {("networks", 0, 0): told}
+    variant = {"base": "sd-turbo", "lora": name}
+    assert told in problems({"models": {"it": variant}}).values()
+
+
 def test_problems_carry_what_is_allowed() -> None:
     raw = {"networks": [["sdturbo"]], "models": {"it": {"base": "BLIP-base", "temprature": 1}}}
     unknown_parameter, unknown_model = check_config(raw)
