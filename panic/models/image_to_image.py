@@ -85,15 +85,22 @@ class ImageEditor(PipelineModel):
         texts = {"prompt": self.parameters.get("prompt") or ""}
         if (unwanted := self.parameters.get("negative_prompt")) is not None:
             texts["negative_prompt"] = unwanted
-        many = len(images) > 1
+        many, sides = len(images) > 1, self._sides(images[0])
         result = self._model(
             image=images if many else images[0],
             generator=noise if many else noise[0],
             output_type="np",
             **{name: [text] * len(images) if many else text for name, text in texts.items()},
-            **self._keywords,
+            **{**self._keywords, **sides},
         )
         return list(np.asarray(result.images))
+
+    def _sides(self, image: Image.Image) -> dict[str, int]:
+        """The size of an image, for variations that are told one: else those draw at a size of their own."""
+        pipeline = type(self._model)
+        takes = inspect.signature(pipeline.__call__).parameters
+        is_told = "Img2Img" in pipeline.__name__ and {"width", "height"} <= takes.keys()
+        return {"width": image.width, "height": image.height} if is_told else {}
 
     def _fitted(self, image: Image.Image) -> Image.Image:
         """Return an image at the size that is asked for, else with sides that the pipeline can draw."""

@@ -125,7 +125,7 @@ def test_little_strength_changes_little(load: Load) -> None:
     assert np.abs(drawn(0.2) - least).mean() < np.abs(drawn(1.0) - least).mean()
 
 
-@pytest.mark.parametrize("kind", ["variation", "klein"])
+@pytest.mark.parametrize("kind", ["variation", "klein", "flux-variation"])
 def test_sizes_are_those_of_the_image_or_those_asked_for(load: Load, kind: str) -> None:
     model = load(kind, **OF_CLASS[kind])
     multiple = model._model.image_processor.config.vae_scale_factor
