@@ -34,6 +34,7 @@ _EDITORS = ("InstructPix2Pix", "Kontext", "ImageEdit", "Img2Img")
 """Parts of the names of classes that take an image and are made for nothing else."""
 _BATCHED = ("InstructPix2Pix", "Img2Img")
 """In the others a list of images may mean references of one image, or is not taken."""
+MAX_STEPS = 1000
 _KEYWORDS = {
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
@@ -159,7 +160,7 @@ def _bucketing(spec: ModelSpec) -> Bucketer | None:
 def _without_steps(values: Mapping[str, Any]) -> str:
     steps, strength = values.get("steps"), values["strength"]
     numbers = isinstance(steps, int) and isinstance(strength, int | float)
-    if numbers and strength > 0 and int(steps * strength) < 1:
+    if numbers and steps <= MAX_STEPS and 0 < strength <= 1 and int(steps * strength) < 1:
         return f"of {strength:g} leaves none of {steps} steps: at least one of them has to be drawn"
     return ""
 
@@ -187,7 +188,7 @@ KIND = Kind(
         "prompt": Parameter(kind=str),
         "negative_prompt": Parameter(kind=str, idle=_without_guidance),
         "strength": Parameter(kind=float, above=0, high=1, idle=_without_steps),
-        "steps": Parameter(kind=int, low=1, high=1000),
+        "steps": Parameter(kind=int, low=1, high=MAX_STEPS),
         "guidance": Parameter(kind=float, low=0),
         "image_guidance": Parameter(kind=float, low=1),
         "true_guidance": Parameter(kind=float, low=1, idle=_without_negative_prompt),
