@@ -145,9 +145,9 @@ def _refuse_other_images(name: str, saved: str, pipeline: Any) -> None:
     """
     takes = inspect.signature(type(pipeline).__call__).parameters
     needed = next((image for image in ("mask_image", "control_image") if image in takes), "")
-    parts = [getattr(pipeline, part, None) for part in ("unet", "vae")]
-    if type(pipeline).__name__ != saved and all(parts):
-        drawn, latent = parts[0].config.get("in_channels"), parts[1].config.get("latent_channels")
+    unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)
+    if type(pipeline).__name__ != saved and unet is not None and vae is not None:
+        drawn, latent = unet.config.get("in_channels"), vae.config.get("latent_channels")
         needed = needed or ("mask_image" if drawn != latent else "")
     if needed:
         told = f"a {saved} with these weights needs a {needed.replace('_', ' ')}, which a loop does not have"

@@ -159,8 +159,9 @@ def _bucketing(spec: ModelSpec) -> Bucketer | None:
 
 def _without_steps(values: Mapping[str, Any]) -> str:
     steps, strength = values.get("steps"), values["strength"]
-    numbers = isinstance(steps, int) and isinstance(strength, int | float)
-    if numbers and steps <= MAX_STEPS and 0 < strength <= 1 and int(steps * strength) < 1:
+    if not isinstance(steps, int) or not isinstance(strength, int | float):
+        return ""
+    if steps <= MAX_STEPS and 0 < strength <= 1 and int(steps * strength) < 1:
         return f"of {strength:g} leaves none of {steps} steps: at least one of them has to be drawn"
     return ""
 
