@@ -145,15 +145,16 @@ def test_an_experiment_is_embedded_by_all_of_its_devices(
     (tmp_path / "met").mkdir()
     prompts = [f"state {'0' * number}1" for number in range(20)]
     config, found = write_config(tmp_path, prompts=prompts, max_length=2), []
+    meeting = f"python:{tmp_path}/meeting.py:Meeting"
     for name, where in (("several", several), ("one", one)):
         settings = ("--set", "executor=process", "--set", where, "--store", name)
         assert panic("run", config, *settings).exit_code == 0
-        done = panic("embed", "demo", "python:meeting.py:Meeting", "--store", name)
+        done = panic("embed", "demo", meeting, "--store", name)
         assert done.exit_code == 0, done.output
         if name == "several":
             assert len(list((tmp_path / "met").iterdir())) == 2
         with Store(name) as store:
-            vectors = contents.vectors(store, "python:meeting.py:Meeting")
+            vectors = contents.vectors(store, meeting)
             found.append(dict(zip(vectors.digests, vectors.vectors.tolist(), strict=True)))
     assert found[0] == found[1]
     assert len(found[0]) > 20
