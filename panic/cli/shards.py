@@ -14,7 +14,6 @@ import typer
 
 from panic.cli.common import Shared, check_given, command, say
 from panic.cli.render import console
-from panic.errors import UsageError
 
 if TYPE_CHECKING:
     from panic.engine.plan import CheckedConfig
@@ -40,9 +39,7 @@ def pin(
     from panic.engine import pins
 
     silence_libraries()
-    if output.is_dir() or not output.parent.is_dir():
-        what = "is a folder" if output.is_dir() else f"cannot be written: there is no folder {output.parent}"
-        raise UsageError(f"{output} {what}.", hint="-o pins.json")
+    pins.require_place(output)
     found = pins.calibrate(check_given(config, overrides or [], ask=True, store=shared.store_path))
     pins.write(found, output)
     if not shared.quiet:

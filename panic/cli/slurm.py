@@ -79,6 +79,8 @@ def slurm(
     from panic.cluster.script import write_script
 
     given = configs or []
+    if limit is not None:
+        _look_at_limit(limit)
     place = folder or (Path("panic-slurm") / given[0].stem if given else Path("panic-slurm"))
     tell_options({"--json": as_json and not status}, "without --status")
     options = {
@@ -125,6 +127,18 @@ def slurm(
     save(job)
     write_script(job)
     return _perform_here(job) if local else _submit(job, None)
+
+
+def _look_at_limit(limit: str) -> None:
+    """Raise UsageError for what is no time limit; tell of one within which little is computed."""
+    from panic.cluster.slurm import WARNING_S, seconds_of
+
+    if seconds_of(limit) <= WARNING_S:
+        say(
+            f"--time {limit}: tasks are warned {WARNING_S} s before their limit, here as soon as they begin,"
+            " and begin again after the batch in flight.",
+            err=True,
+        )
 
 
 def _refuse_another(known: Job, job: Job, *, local: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import shutil
@@ -34,7 +35,29 @@ STATES = {
 }
 """Slurm's words for the states of a job, and ours."""
 AT_WORK = ("pending", "running", "requeued", "suspended")
+ENDLESS = ("infinite", "unlimited")
+_LIMIT = re.compile(r"(?:([0-9]{1,6})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?")
 _TASK = re.compile(r"^(?P<job>\d+)_(?P<task>\d+|\[[\d,%-]+\])\|(?P<state>[A-Z_]+)[^|]*\|(?P<node>[^|]*)$")
+
+
+def seconds_of(limit: str) -> float:
+    """A time limit in seconds, as sbatch reads it: minutes[:seconds], hours:minutes:seconds, or
+    days-hours[:minutes[:seconds]]. Raises UsageError for what is none.
+    """
+    if limit.lower() in ENDLESS:
+        return math.inf
+    found = _LIMIT.fullmatch(limit)
+    if found is None:
+        raise UsageError(
+            f"--time {limit!r}: that is no time limit of Slurm.",
+            hint="4:00:00 is four hours, 90 are minutes, 1-12 is a day and twelve hours.",
+        )
+    days, *parts = (None if one is None else int(one) for one in found.groups())
+    given = [one for one in parts if one is not None]
+    if days is None and len(given) < 3:
+        given = [0, *given]
+    hours, minutes, seconds = [*given, 0, 0][:3]
+    return (days or 0) * 86_400 + hours * 3_600 + minutes * 60 + seconds
 
 
 def commands(job: Job, tasks: Sequence[int] | None = None) -> dict[str, list[str]]:

@@ -124,9 +124,14 @@ def check_no_nul(value: Any) -> Any:
     return value
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a file can hold a text; names of files may be of any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def check_utf8(value: Any) -> Any:
-    """Accept texts and paths that a file can hold; names of files may be of any bytes."""
-    if any("\ud800" <= character <= "\udfff" for character in str(value)):
+    """Accept texts and paths that a file can hold."""
+    if not is_utf8(str(value)):
         raise PydanticCustomError("surrogate", "must be a text that can be written as UTF-8")
     return value
 

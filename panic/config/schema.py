@@ -45,9 +45,10 @@ from panic.config.fields import (
     Variable,
     Whole,
     Workers,
+    is_utf8,
 )
 from panic.config.labels import PromptLabels
-from panic.config.problems import Problem, dotted, shorten
+from panic.config.problems import KeyPath, Problem, dotted, shorten
 
 MIB = 2**20
 MAX_RUNS = 10**7
@@ -382,17 +383,33 @@ def _duplicates(entries: Any, field: str, noun: str) -> list[Problem]:
 
 
 def _variant_problems(name: str, variant: Any) -> list[Problem]:
+    if not is_utf8(name):
+        return [
+            Problem(
+                ("models", name), "a variant's name must be a text that can be written as UTF-8", on_key=True
+            )
+        ]
     if not name.strip() or name.startswith(RESERVED_PREFIXES):
         kinds = ", ".join(f"'{prefix}'" for prefix in RESERVED_PREFIXES)
         return [Problem(("models", name), f"a variant cannot be called {name!r}: names must not be empty or "
                         f"begin with {kinds}", on_key=True)]  # fmt: skip
-    if not isinstance(variant, Mapping):
+    return _unsayable(("models", name), variant) if isinstance(variant, Mapping) else []
+
+
+def _unsayable(path: KeyPath, value: Any) -> list[Problem]:
+    """Numbers and texts, however deep in a parameter of a model, that no file and no request can hold."""
+    parts: list[tuple[Any, Any]]
+    if isinstance(value, Mapping):
+        parts = [*((key, key) for key in value), *value.items()]
+    elif isinstance(value, list):
+        parts = list(enumerate(value))
+    elif isinstance(value, float) and not math.isfinite(value):
+        return [Problem(path, f"{dotted(path)} must be a finite number")]
+    elif isinstance(value, str) and not is_utf8(value):
+        return [Problem(path, f"{dotted(path)} must be a text that can be written as UTF-8")]
+    else:
         return []
-    return [
-        Problem(("models", name, key), f"{dotted(('models', name, key))} must be a finite number")
-        for key, value in variant.items()
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
+    return [problem for key, part in parts for problem in _unsayable((*path, key), part)]
 
 
 def _batch_size_problems(raw: Mapping[str, Any]) -> list[Problem]:

@@ -10,6 +10,7 @@ less work. So its store begins with the pins of the whole; whatever performs it 
 
 from __future__ import annotations
 
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -111,17 +112,37 @@ def calibrate(checked: CheckedConfig) -> Pins:
 
 
 def write(pins: Pins, path: Path) -> None:
-    """Write pins as JSON, as a whole or not at all."""
+    """Write pins as JSON, as a whole or not at all, in the place of others if there are any.
+
+    Raises UsageError where something else is there.
+    """
+    require_place(path)
     part = path.with_name(f"{path.name}.new")
     part.write_text(pins.model_dump_json(indent=2) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def require_place(path: Path) -> None:
+    """Raise UsageError unless pins can be written there: a config, or a device, was replaced by them."""
+    advice = "-o pins.json"
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
+        raise UsageError(f"{path} {what}.", hint=advice)
+    if path.exists():
+        try:
+            read(path)
+        except UsageError as error:
+            raise UsageError(f"{path} is there already, and is no file of pins.", hint=advice) from error
 
 
 def read(path: Path) -> Pins:
     """Read pins. Raises UsageError for a file that has none."""
     advice = "panic pin CONFIG -o FILE writes one."
     try:
-        if path.stat().st_size > MAX_BYTES:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # what a device or a pipe gives may have no end
+            raise UsageError(f"{path} is no file of pins: it is no file at all.", hint=advice)
+        if about.st_size > MAX_BYTES:
             raise UsageError(f"{path} is too large for a file of pins.", hint=advice)
         return Pins.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -129,11 +129,29 @@ def open_pipeline(spec: ModelSpec, folder: Path, automatic: str) -> Any:
     if not hasattr(diffusers, name):
         raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
     try:
-        return getattr(diffusers, automatic).from_pretrained(folder, **options)
+        pipeline = getattr(diffusers, automatic).from_pretrained(folder, **options)
     except ValueError as error:
         if "can't find a pipeline linked to" not in str(error):
             raise
-    return diffusers.DiffusionPipeline.from_pretrained(folder, **options)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, **options)
+    _refuse_other_images(spec.name, name, pipeline)
+    return pipeline
+
+
+def _refuse_other_images(name: str, saved: str, pipeline: Any) -> None:
+    """Raises ModelError for a pipeline that draws into a mask, or along another image: a loop has neither.
+
+    saved: its class in the folder. As another class, weights of one with a mask have channels for it.
+    """
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    needed = next((image for image in ("mask_image", "control_image") if image in takes), "")
+    unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)
+    if type(pipeline).__name__ != saved and unet is not None and vae is not None:
+        drawn, latent = unet.config.get("in_channels"), vae.config.get("latent_channels")
+        needed = needed or ("mask_image" if drawn != latent else "")
+    if needed:
+        told = f"a {saved} with these weights needs a {needed.replace('_', ' ')}, which a loop does not have"
+        raise ModelError(f"{name}: {told}")
 
 
 def loading_options(spec: ModelSpec, folder: Path) -> dict[str, Any]:

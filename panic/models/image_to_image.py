@@ -34,6 +34,7 @@ _EDITORS = ("InstructPix2Pix", "Kontext", "ImageEdit", "Img2Img")
 """Parts of the names of classes that take an image and are made for nothing else."""
 _BATCHED = ("InstructPix2Pix", "Img2Img")
 """In the others a list of images may mean references of one image, or is not taken."""
+MAX_STEPS = 1000
 _KEYWORDS = {
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
@@ -85,15 +86,22 @@ class ImageEditor(PipelineModel):
         texts = {"prompt": self.parameters.get("prompt") or ""}
         if (unwanted := self.parameters.get("negative_prompt")) is not None:
             texts["negative_prompt"] = unwanted
-        many = len(images) > 1
+        many, sides = len(images) > 1, self._sides(images[0])
         result = self._model(
             image=images if many else images[0],
             generator=noise if many else noise[0],
             output_type="np",
             **{name: [text] * len(images) if many else text for name, text in texts.items()},
-            **self._keywords,
+            **{**self._keywords, **sides},
         )
         return list(np.asarray(result.images))
+
+    def _sides(self, image: Image.Image) -> dict[str, int]:
+        """The size of an image, for variations that are told one: else those draw at a size of their own."""
+        pipeline = type(self._model)
+        takes = inspect.signature(pipeline.__call__).parameters
+        is_told = "Img2Img" in pipeline.__name__ and {"width", "height"} <= takes.keys()
+        return {"width": image.width, "height": image.height} if is_told else {}
 
     def _fitted(self, image: Image.Image) -> Image.Image:
         """Return an image at the size that is asked for, else with sides that the pipeline can draw."""
@@ -151,8 +159,9 @@ def _bucketing(spec: ModelSpec) -> Bucketer | None:
 
 def _without_steps(values: Mapping[str, Any]) -> str:
     steps, strength = values.get("steps"), values["strength"]
-    numbers = isinstance(steps, int) and isinstance(strength, int | float)
-    if numbers and strength > 0 and int(steps * strength) < 1:
+    if not isinstance(steps, int) or not isinstance(strength, int | float):
+        return ""
+    if steps <= MAX_STEPS and 0 < strength <= 1 and int(steps * strength) < 1:
         return f"of {strength:g} leaves none of {steps} steps: at least one of them has to be drawn"
     return ""
 
@@ -180,7 +189,7 @@ KIND = Kind(
         "prompt": Parameter(kind=str),
         "negative_prompt": Parameter(kind=str, idle=_without_guidance),
         "strength": Parameter(kind=float, above=0, high=1, idle=_without_steps),
-        "steps": Parameter(kind=int, low=1, high=1000),
+        "steps": Parameter(kind=int, low=1, high=MAX_STEPS),
         "guidance": Parameter(kind=float, low=0),
         "image_guidance": Parameter(kind=float, low=1),
         "true_guidance": Parameter(kind=float, low=1, idle=_without_negative_prompt),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from panic.config.fields import is_utf8
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError, NotFound, PanicError, nearest
 from panic.models import hidden, kernels, kinds, python_models, python_running, weights
@@ -48,6 +49,8 @@ class Names:
         """An absolute path. Raises ConfigError for what cannot be one."""
         if "\0" in text:
             raise ConfigError("a path must not contain the character NUL")
+        if not is_utf8(text):
+            raise ConfigError("a path must be a text that can be written as UTF-8")
         # realpath, because Path.resolve raises for links that lead to each other.
         return Path(os.path.realpath(Path(self.base_folder or ".") / Path(text).expanduser()))
 

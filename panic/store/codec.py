@@ -45,7 +45,15 @@ many it refuses."""
 
 def readable(text: str) -> str:
     """A text of the operating system as UTF-8, which its bytes need not be: others are shown as \\xff."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # it came from elsewhere: no operating system has it
+        return writable(text)
+
+
+def writable(text: str) -> str:
+    """A text as UTF-8 can have it: lone surrogates, such as JSON can write, are shown as \\ud800."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def text_digest(text: str) -> bytes:

@@ -109,6 +109,57 @@ class Slow:
 """
 
 
+MEETING = """
+import os
+import time
+from pathlib import Path
+
+class Meeting:
+    modality_in, modality_out, size_bytes, batch_size = ("text", "image"), "vector", 0, 1
+
+    def load(self, device):
+        self.calls = 0
+
+    def invoke(self, inputs, seeds):
+        Path(f"met/{os.getpid()}").touch()
+        self.calls += 1
+        until = time.monotonic() + (200 if self.calls > 3 else 0)  # what is tried out first has one process
+        while len(os.listdir("met")) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        return [[float(len(one) if isinstance(one, str) else one.width), 1.0] for one in inputs]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("several", "one"),
+    [("device=[sim:1GiB, sim:1GiB]", "device=sim:1GiB"), ("workers=2", "workers=1")],
+    ids=["devices", "workers"],
+)
+def test_an_experiment_is_embedded_by_all_of_its_devices(
+    panic: Invoke, tmp_path: Path, several: str, one: str
+) -> None:
+    """Both have to be at work before either goes on; vectors are those of one."""
+    (tmp_path / "meeting.py").write_text(MEETING)
+    (tmp_path / "met").mkdir()
+    prompts = [f"state {'0' * number}1" for number in range(20)]
+    config, found = write_config(tmp_path, prompts=prompts, max_length=2), []
+    meeting = f"python:{tmp_path}/meeting.py:Meeting"
+    for name, where in (("several", several), ("one", one)):
+        settings = ("--set", "executor=process", "--set", where, "--store", name)
+        assert panic("run", config, *settings).exit_code == 0
+        done = panic("embed", "demo", meeting, "--store", name)
+        assert done.exit_code == 0, done.output
+        if name == "several":
+            assert len(list((tmp_path / "met").iterdir())) == 2
+        with Store(name) as store:
+            vectors = contents.vectors(store, meeting)
+            found.append(dict(zip(vectors.digests, vectors.vectors.tolist(), strict=True)))
+    assert found[0] == found[1]
+    assert len(found[0]) > 20
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_repeated_it_ends_alike(panic: Invoke, tmp_path: Path, number: signal.Signals) -> None:

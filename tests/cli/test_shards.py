@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,31 @@ def test_refused_pins_leave_no_store(tmp_path: Path, panic: Panic) -> None:
         panic("run", config, "--name", "other", "--pins", "pins.json", "--store", "new/part").exit_code != 0
     )
     assert dump(Path("new/part")) == before
+
+
+def test_pins_take_the_place_of_pins_alone(tmp_path: Path, panic: Panic) -> None:
+    """`panic pin demo.yaml -o demo.yaml` wrote over the config; as root, `-o /dev/full` over the device."""
+    config = write_config(tmp_path)
+    before = Path(config).read_text()
+    os.mkfifo("pipe")
+    for output in (config, "pipe"):
+        done = panic("pin", config, "-o", output)
+        assert done.exit_code == 2
+        assert "is there already, and is no file of pins." in done.stderr
+    assert Path(config).read_text() == before
+    assert Path("pipe").is_fifo()
+    for _ in range(2):
+        assert panic("pin", config, "-o", "pins.json").exit_code == 0
+
+
+def test_what_has_no_end_is_no_file_of_pins(tmp_path: Path, panic: Panic) -> None:
+    """/dev/zero says that it has no bytes, and was read until memory was full; a pipe was waited for."""
+    config = write_config(tmp_path)
+    os.mkfifo("pipe")
+    done = panic("run", config, "--pins", "pipe", "--store", "part")
+    assert done.exit_code == 2
+    assert "pipe is no file of pins: it is no file at all." in done.stderr
+    assert not Path("part").exists()
 
 
 def test_pins_go_into_a_folder_that_is_there(tmp_path: Path, panic: Panic) -> None:

@@ -35,6 +35,13 @@ def test_a_dry_run_prints_script_and_commands_and_does_nothing(tmp_path: Path, p
     assert not Path("panic-slurm").exists()
 
 
+def test_a_time_limit_within_which_tasks_are_warned_at_once_is_told(tmp_path: Path, panic: Panic) -> None:
+    """Where loading the models takes longer, each attempt ends before its first batch, for ever."""
+    config = write_config(tmp_path)
+    assert "warned 120 s before" in panic("slurm", config, "--time", "2:00", "--dry-run").stderr
+    assert panic("slurm", config, "--time", "2:01", "--dry-run").stderr == ""
+
+
 def test_several_configs_are_one_array(tmp_path: Path, panic: Panic) -> None:
     one = write_config(tmp_path)
     two = Path(one).with_name("two.yaml")
@@ -83,6 +90,8 @@ def test_without_slurm_it_says_so_and_what_else_there_is(
         (["demo.yaml", "--setup", "a\nb"], "--setup is one line"),
         (["demo.yaml", "--set", "max_lenght=3"], "max_length"),
         (["demo.yaml", "--shards", "0"], "--shards"),
+        (["demo.yaml", "--time", "soon"], "'soon': that is no time limit"),
+        (["--resubmit", "--time", "soon"], "'soon': that is no time limit"),
     ],
 )
 def test_what_cannot_be(tmp_path: Path, panic: Panic, arguments: list[str], said: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import psutil
@@ -316,6 +316,10 @@ JOB_SERVER = ("aiohttp_cors", "opencensus", "prometheus_client", "opentelemetry.
 """Of what `ray[default]` brings, what the server of jobs needs."""
 
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5e" * 32}
+"""Who has it may submit jobs, which are programs. Ray takes one of ~/.ray/auth_token where there is one."""
+
+
 def lacks_job_server() -> bool:
     try:
         return any(importlib.util.find_spec(name) is None for name in JOB_SERVER)
@@ -331,7 +335,8 @@ def head_node() -> Iterator[str]:
     words += ["--node-ip-address=127.0.0.1", f"--port={port}", "--object-store-memory=100000000"]
     words += ["--include-dashboard=true", f"--dashboard-port={server}", "--disable-usage-stats"]
     words += [f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = os.environ | TELLING | TOKEN | path
     process = subprocess.Popen(
         words, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -339,8 +344,13 @@ def head_node() -> Iterator[str]:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()
-            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{server}/api/version", timeout=5):
+            try:
+                urlopen(f"http://127.0.0.1:{server}/api/version", timeout=5).close()
                 break
+            except HTTPError:  # it answers, to those who have its token
+                break
+            except OSError:
+                pass
             time.sleep(0.5)
         else:
             pytest.fail("the server of jobs never answered")
@@ -362,12 +372,15 @@ def test_a_job_is_submitted(tmp_path: Path) -> None:
     with head_node() as address:
         submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", f"--address={address}", "--"]
         command = command_of(tmp_path, ray={"workers": 2}, max_length=20)
-        done = subprocess.run([*submit, *command], capture_output=True, text=True, check=False)
+        asked = {"env": os.environ | TOKEN, "capture_output": True, "text": True, "check": False}
+        done = subprocess.run([*submit, *command], **asked)
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(used_workers(tmp_path / "store")) == 2
         assert num_steps(tmp_path / "store") == 320
+        for file in (tmp_path / "store").rglob("*"):
+            assert file.is_dir() or TOKEN["RAY_AUTH_TOKEN"].encode() not in file.read_bytes(), file
         failing = [*submit, *command[:-1], str(tmp_path / "demo.yaml")]  # a store that is a file
-        done = subprocess.run(failing, capture_output=True, text=True, check=False)
+        done = subprocess.run(failing, **asked)
         assert done.returncode != 0
         assert "demo.yaml" in done.stdout + done.stderr
 

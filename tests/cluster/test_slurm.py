@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from panic import run
 from panic.cluster.job import Job, load, require_plain, save
 from panic.cluster.local import perform_here
 from panic.cluster.script import script, write_script
-from panic.cluster.slurm import asked, commands, parsed
+from panic.cluster.slurm import asked, commands, parsed, seconds_of
 from panic.cluster.standing import standings
 from panic.errors import PanicError, UsageError
 from panic.store import Store, reading
@@ -105,6 +106,28 @@ def test_what_is_submitted(tmp_path: Path) -> None:
     assert "--array=1,3" in again["tasks"]
     training = commands(a_job(tmp_path, num_trainings=4))
     assert list(training) == ["tasks"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [
+        ("90", 5_400),
+        ("2:30", 150),
+        ("4:00:00", 14_400),
+        ("1-12", 129_600),
+        ("1-12:30", 131_400),
+        ("0-0:0:7", 7),
+        ("UNLIMITED", math.inf),
+    ],
+)
+def test_time_limits_are_read_as_sbatch_reads_them(limit: str, seconds: float) -> None:
+    assert seconds_of(limit) == seconds
+
+
+@pytest.mark.parametrize("limit", ["", "soon", "-1", "4h", "1:2:3:4", "1-", "4:00:00\n", "\uff11"])
+def test_what_is_no_time_limit(limit: str) -> None:
+    with pytest.raises(UsageError, match="no time limit of Slurm"):
+        seconds_of(limit)
 
 
 def test_states_are_told_apart(tmp_path: Path) -> None:

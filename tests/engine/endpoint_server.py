@@ -51,7 +51,7 @@ class Server:
 
     Args:
         text: of a chat, by the number of the request (from 0) and what was asked.
-        faults: what goes wrong with a request, by its number; "" if nothing does.
+        faults: what goes wrong with a request, by its number; "" if nothing does; JSON is sent as it is.
         draws: what makes images; by default plain ones whose colour follows from the prompt.
         delay_s: before each answer.
         elsewhere: where a fault "redirect" sends to.
@@ -144,6 +144,9 @@ class Server:
         if fault.isdigit():
             body = {"error": {"message": f"no: {fault}", "code": ""}}
             return JSONResponse(body, int(fault), headers=self.headers)
+        if fault.startswith("{"):
+            status = 400 if fault.startswith('{"error"') else 200
+            return Response(fault, status, media_type="application/json")
         if fault == "json":
             return Response('{"choices": [', media_type="application/json")
         if fault == "other":

@@ -72,6 +72,30 @@ def test_all_problems_are_found_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ({"base": "blur", "radius": 10**400}, "radius should be a number"),
+        ({"base": "noise", "deviation": -(10**400)}, "deviation should be a number"),
+        ({"base": "jpeg", "quality": 10**400}, "quality should be at most 100"),
+        ({"base": "sd-turbo-variation", "strength": 10**400, "steps": 3}, "strength should be a number"),
+        ({"base": "sd-turbo-variation", "strength": 0.5, "steps": 10**400}, "steps should be at most 1000"),
+        ({"base": "sd-turbo-variation", "strength": float("nan")}, "strength should be a number"),
+    ],
+    ids=str,
+)
+def test_numbers_beyond_all_floats_are_told(variant: dict[str, Any], told: str) -> None:
+    assert list(problems({"models": {"it": variant}}).values()) == [told]
+
+
+@pytest.mark.parametrize("name", ["local:\ud800", "python:\ud800.py:Own"])
+def test_a_path_that_no_file_can_have_is_told(name: str) -> None:
+    told = "a path must be a text that can be written as UTF-8"
+    assert problems({"networks": [[name]]}) == {("networks", 0, 0): told}
+    variant = {"base": "sd-turbo", "lora": name}
+    assert told in problems({"models": {"it": variant}}).values()
+
+
 def test_problems_carry_what_is_allowed() -> None:
     raw = {"networks": [["sdturbo"]], "models": {"it": {"base": "BLIP-base", "temprature": 1}}}
     unknown_parameter, unknown_model = check_config(raw)

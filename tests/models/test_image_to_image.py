@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_little_strength_changes_little(load: Load) -> None:
     assert np.abs(drawn(0.2) - least).mean() < np.abs(drawn(1.0) - least).mean()
 
 
-@pytest.mark.parametrize("kind", ["variation", "klein"])
+@pytest.mark.parametrize("kind", ["variation", "klein", "flux-variation"])
 def test_sizes_are_those_of_the_image_or_those_asked_for(load: Load, kind: str) -> None:
     model = load(kind, **OF_CLASS[kind])
     multiple = model._model.image_processor.config.vae_scale_factor
@@ -166,6 +167,40 @@ def test_a_pipeline_without_images_says_so(load: Load, tmp_path: Path) -> None:
     model = registry.build(registry.resolve("it", {"it": base}))
     with pytest.raises(ModelError, match="DDIMPipeline takes no image"):
         model.load("cpu")
+
+
+@pytest.mark.parametrize("adapter", ["image-to-image", "diffusers"])
+def test_weights_that_draw_into_a_mask_say_so(tmp_path: Path, adapter: str) -> None:
+    """Those of four channels draw without one, too."""
+    import diffusers
+
+    plain = tiny_edits.BUILDERS["variation"](tmp_path / "plain")
+    parts = diffusers.DiffusionPipeline.from_pretrained(plain).components
+    parts.pop("image_encoder")
+    for channels in (4, 9):
+        unet = diffusers.UNet2DConditionModel.from_config({**parts["unet"].config, "in_channels": channels})
+        pipeline = diffusers.StableDiffusionInpaintPipeline(
+            **parts | {"unet": unet}, requires_safety_checker=False
+        )
+        pipeline.save_pretrained(tmp_path / f"{channels}")
+
+    def load(channels: int) -> None:
+        base = {"base": f"local:{tmp_path / str(channels)}", "adapter": adapter}
+        registry.build(registry.resolve("it", {"it": base})).load("cpu")
+
+    load(4)
+    with pytest.raises(ModelError, match=r"a StableDiffusionInpaintPipeline .* needs a mask image"):
+        load(9)
+
+
+def test_a_class_that_needs_another_image_says_so(load: Load, tmp_path: Path) -> None:
+    folder = tiny_edits.BUILDERS["flux-variation"](tmp_path)
+    index = folder / "model_index.json"
+    for name, image in (("FluxFillPipeline", "mask image"), ("FluxControlPipeline", "control image")):
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": name}))
+        base = {"base": f"local:{folder}", "adapter": "image-to-image"}
+        with pytest.raises(ModelError, match=f"{name} .* needs a {image}"):
+            registry.build(registry.resolve("it", {"it": base})).load("cpu")
 
 
 def test_parameters_that_a_pipeline_does_not_take_are_refused(load: Load) -> None:

@@ -30,7 +30,7 @@ from tests import tiny
 from tests.patience import LONGEST_S
 from tests.ports import free_ports
 from tests.train import small
-from tests.train.test_loop import assert_close
+from tests.train.test_loop import assert_close, downhill
 
 ROOT = Path(__file__).parents[2]
 
@@ -324,12 +324,88 @@ def test_two_processes_equal_one(tmp_path, task):
     shown = [{path.name: path for path in small.folder_of(c).glob("samples/*")} for c in (a, b)]
     assert shown[0].keys() == shown[1].keys()
     assert len(shown[0]) == (0 if task == "contrastive" else 2)
-    for name, path in shown[0].items():  # each process has made its half
+    for name, path in shown[0].items():
         if path.suffix == ".png":
             alone, together = (np.asarray(Image.open(of[name])).astype(int) for of in shown)
             assert abs(alone - together).max() <= 2
         else:
             assert path.read_text() == shown[1][name].read_text()
+
+
+SHARED_OUT = """
+import os, sys
+from pathlib import Path
+from panic.train import loop
+from tests.train.test_loop import Downhill, Points, downhill
+
+class Telling(Downhill):
+    def samples(self, items, first=0):
+        who = os.environ["RANK"]
+        return "".join(f"{first + place} by {who}\\n" for place in range(len(items)))
+
+class Few(Points):
+    def validation(self, n):
+        return super().validation(min(n, int(sys.argv[2])))
+
+settings = downhill(Path(sys.argv[1]), steps=2, batch_size=6, evaluate_every=1)
+loop.fit(Telling(), Few(), settings)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("number", "makers"),
+    [(16, [0] * 6 + [1] * 6 + [2] * 4), (2, [0, 1])],
+    ids=["a remainder", "fewer samples than processes"],
+)
+def test_samples_are_made_by_all_processes(tmp_path, number, makers):
+    """Each makes its share of them, by the places that they have in the whole."""
+    (tmp_path / "share.py").write_text(SHARED_OUT)
+    folder = small.folder_of(downhill(tmp_path)) / "samples"
+    words = [*TORCHRUN[:-1], "--nproc-per-node=3", str(tmp_path / "share.py"), str(tmp_path), str(number)]
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        env=environment() | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stderr
+    told = "".join(f"{place} by {maker}\n" for place, maker in enumerate(makers))
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "00000001.txt": told,
+        "00000002.txt": told,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_process_on_each_of_two_nodes_equals_one(tmp_path):
+    """The same command on both, which meet at one address and have `output` on a shared disk."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        write(folder / "a.yaml", "contrastive", steps=4, batch_size=8, evaluate_every=2)
+    words = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
+    words += [f"--rdzv-endpoint=127.0.0.1:{free_ports(1)[0]}", "-m", "panic.train", str(two / "a.yaml")]
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-m", *words],
+            env=environment() | {"ACCELERATE_USE_CPU": "true"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [node.communicate(timeout=800) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert sum(out.count("The model is in") for out, _ in said) == 1
+    assert panic("train", one / "a.yaml").exit_code == 0
+    a, b = (small.config("contrastive", folder) for folder in (one, two))
+    assert_close(small.newest(a), small.newest(b))
+    assert small.losses(b) == pytest.approx(small.losses(a), rel=1e-3)
 
 
 @pytest.mark.slow
