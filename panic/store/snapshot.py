@@ -150,6 +150,10 @@ def require_target(store: Store, target: Path, *, force: bool = False) -> None:
     """
     if target.exists() and os.path.samefile(store.path, target):
         raise NotAStore(f"{target} is the store itself.", hint="A snapshot is written into another folder.")
+    if Path(os.path.realpath(store.path)) in Path(os.path.realpath(target)).parents:
+        raise NotAStore(
+            f"{target} lies in the store itself.", hint="A snapshot is written into another folder."
+        )
     require_store(target, create=True)
     if force or not (target / "store.sqlite").exists():
         return

@@ -47,6 +47,7 @@ def test_the_config_says_where_snapshots_go(tmp_path: Path, panic: Panic) -> Non
     [
         (["nowhere", "copy"], 2, "There is no store at nowhere."),
         (["one", "one"], 2, "one is the store itself."),
+        (["one", "one/inside"], 2, "one/inside lies in the store itself."),
         (["one", "demo.yaml"], 2, "demo.yaml is a file; a store is a folder."),
         (["one", "."], 2, "holds other things"),
         (["one"], 2, "TARGET"),
