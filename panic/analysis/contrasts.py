@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from panic.analysis.measured import fields as known_fields
 from panic.analysis.origin import listed, mapping, positive
+from panic.analysis.shortening import shorten
 from panic.store import Store, contents, reading
 from panic.store.finding.queries import table
 from panic.store.provenance import short_paths
@@ -285,5 +286,4 @@ def shortened(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = " ".join(str(value).split())
-    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
+    return shorten(str(value), MAX_CHARACTERS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.arms import BASELINE
+from panic.analysis.shortening import shorten
 from panic.cli import render
 from panic.cli.common import (
     EitherArgument,
@@ -459,6 +460,6 @@ def named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:
     """What tells a run from others in a table; its arm, where any run has one."""
     from panic.store.codec import prompt_label
 
-    prompt = render.shorten(prompt_label(run.prompt))
+    prompt = shorten(prompt_label(run.prompt))
     arm = [run.arm] if in_arms else []
     return run.id, render.network(run.network), prompt, str(run.seed), run.repeat, *arm

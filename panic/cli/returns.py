@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import ExperimentArgument, JsonOption, ProjectOption, Shared, command
 from panic.cli.finding import RunsWhereOption, experiment_of, runs_where
 from panic.cli.frames import rows
-from panic.cli.render import console, print_csv, print_json, print_table, shorten
+from panic.cli.render import console, print_csv, print_json, print_table
 from panic.errors import UsageError
 
 if TYPE_CHECKING:

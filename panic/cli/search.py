@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import JsonOption, ProjectOption, Shared, command, say, tell_options
 from panic.cli.finding import CsvOption, RunsWhereOption, find, in_project, write_csv
-from panic.cli.render import print_json, print_table, shorten
+from panic.cli.render import print_json, print_table
 from panic.errors import UsageError
 
 if TYPE_CHECKING:

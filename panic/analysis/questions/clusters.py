@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Any
 
 import altair as alt
@@ -17,7 +16,8 @@ from panic.analysis.evidence import Evidence, Statistic, View, each_model
 from panic.analysis.factors import trajectories
 from panic.analysis.grouping import grouped_by
 from panic.analysis.sampling import spread, thinned
-from panic.analysis.states import agreement
+from panic.analysis.shortening import shorten
+from panic.analysis.states import NAME, agreement
 
 TITLE = "Clusters in time"
 CAVEAT = (
@@ -110,7 +110,7 @@ def table(evidence: Evidence, view: View) -> Timeline:
         num_runs=len(with_labels),
         outside=float((frame["label"] == -1).sum()) / len(frame),
         most=(
-            shorten(most["text"] or f"{view.modality} {most['output']}", 52, placeholder="…"),
+            shorten(most["text"] or f"{view.modality} {most['output']}", NAME),
             most["len"] / len(frame),
         ),
         agreement=_agreement(evidence, view) if 2 * shared >= len(visited) else None,
