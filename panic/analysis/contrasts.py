@@ -105,7 +105,7 @@ NAMES_OF_RUNS = ("run", "uid", "model")
 def run_contrasts(store: Store, ids: Sequence[int]) -> list[Contrast]:
     """Return what runs (rows) are and how they went, and what their experiments say, as `contrasts` does.
 
-    `parts at step` is since when a run's outputs are others than those of the first of them.
+    `parts at model call` is since when a run's outputs are others than those of the first of them.
     """
     known = known_fields()
     names = [one.name for one in known.all if one.of == "run" and one.name not in NAMES_OF_RUNS]
@@ -121,7 +121,7 @@ def run_contrasts(store: Store, ids: Sequence[int]) -> list[Contrast]:
     runs = {run.id: run for run in reading.runs(store, only=ids)}
     courses = [_course(store, runs[id]) for id in ids]
     parted = [NOTHING, *(_parted(courses[0], other) for other in courses[1:])]
-    found.append(Contrast(section="results", field="parts at step", values=parted))
+    found.append(Contrast(section="results", field="parts at model call", values=parted))
     experiments = reading.experiment_rows(store, [runs[id].experiment for id in ids])
     of = {row.id: row for row in experiments}
     return found + contrasts(store, [of[runs[id].experiment] for id in ids])
@@ -163,7 +163,7 @@ def _parted(one: _Course, other: _Course) -> str:
     step = next((step for step in range(min(both, enough)) if one.at(step) != other.at(step)), None)
     if step is not None:
         return str(step)
-    return f"not within {both:,} steps" if both else NOTHING
+    return f"not within {both:,} model call{'s' * (both != 1)}" if both else NOTHING
 
 
 def _beside(section: str, sides: Sequence[Fields]) -> Iterator[Contrast]:

@@ -83,7 +83,7 @@ def _print(found: Sequence[CaptionPlace], has_more: bool, as_csv: bool, as_json:
     if not found:
         return say("No text has this.")
     rows = [(shorten(one.text), one.experiment, one.run, _shown(one)) for one in found]
-    print_table(["text", "experiment", "run #", "steps"], rows)
+    print_table(["text", "experiment", "run #", "model calls"], rows)
     if has_more:
         say("... and more: --limit N, --csv or --json")
     return None
