@@ -91,9 +91,10 @@ def _timeline_problem(value: bytes) -> str:
 def _is_stretch(row: Any) -> bool:
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in NAMES):
         return False
-    since, *durations = (row.get(name) for name in SECONDS)
-    if not all(type(value) in (int, float) for value in (since, *durations)):
+    seconds: list[Any] = [value for name in SECONDS if type(value := row.get(name)) in (int, float)]
+    if len(seconds) < len(SECONDS):
         return False
+    since, *durations = seconds
     # Other hosts' clocks are set by ours, to some milliseconds: a stretch may seem to begin before all.
     return abs(since) < LONGEST_S and all(0 <= value < LONGEST_S for value in durations)
 

@@ -110,7 +110,7 @@ def test_axes_and_tips_say_what_they_count():
 
 
 def test_the_cycle_is_told_in_its_unit_wherever_it_is_told():
-    """13 of texts, pictures, outputs or laps; 26 of model calls."""
+    """13 of texts, pictures, outputs or laps; 26 of model calls. There are 13 clusters, one for each text."""
     number = re.compile(rf"(?<![\d.,(])({PERIOD}|{CALLS})(?![.,]?\d| %|%|\)) ?([\w ]*)")
     for figure in figures():
         for text in told(figure):
@@ -118,7 +118,7 @@ def test_the_cycle_is_told_in_its_unit_wherever_it_is_told():
                 unit = (
                     r"(?:model )?calls" if found[1] == str(CALLS) else r"texts|images|pictures|outputs|laps"
                 )
-                others = r"clusters|regions|points|parts|distinct|different|of 1?[2-9] "  # there is one for each text
+                others = r"clusters|regions|points|parts|distinct|different|of 1?[2-9] "
                 assert re.match(f"(?:{unit}|{others})", found[2]), f"{figure.title}: {found[0]!r} in {text}"
 
 
