@@ -20,8 +20,9 @@ import polars as pl
 from panic.analysis.answers import SUMMARY, parts
 from panic.analysis.contrasts import contrasts, shortened
 from panic.analysis.evidence import Evidence
+from panic.analysis.metrics import METRICS
 from panic.analysis.page import render_page, write_page
-from panic.analysis.paired import CAVEAT, pairing
+from panic.analysis.paired import CAVEAT, PER_STEP, pairing
 from panic.analysis.questions import Figure, ask, questions
 from panic.analysis.report import key_figures
 from panic.store import Store, reading, standing
@@ -30,6 +31,22 @@ from panic.store.records import ExperimentRow
 IMAGE_BUDGET_BYTES = 4 * 2**20
 """Bytes of images in the charts of all experiments together."""
 MAX_ROWS = 8
+WORDS = {
+    "step": "model call", "first_step": "first model call", "last_step": "last model call",
+    "entry_step": "entered at model call", "until": "until model call", "since": "model calls since",
+    "began": "from model call", "num_steps": "model calls made", "max_length": "model calls at most",
+    "step_size": "distance from the output before", "p_value": "p", "p_adjusted": "p, corrected",
+    "p_least": "smallest possible p", "low": "lower end", "high": "upper end", "null_mean": "by chance",
+    "null_low": "by chance, lower end", "null_high": "by chance, upper end", "baseline": "shuffled, mean",
+    "baseline_high": "shuffled, 95 %", "r2": "R²", "lag1": "likeness at lag 1", "lag2": "likeness at lag 2",
+    "most.0": "visited most", "most.1": "its share", "absent.0": "not asked", "label": "cluster, number",
+    "source_label": "source, number", "target_label": "target, number", "wall_s": "sessions lasted (s)",
+    "told_s": "workers' time (s)", "cramers_v": "Cramér's V", "key": "whose",
+}  # fmt: skip
+"""What columns are called on a page, where their names say too little."""
+PERIODS = {"stuck": "model calls", "period": "outputs", "regimes": "turns of the network"}
+"""What a question counts periods in."""
+METRIC_PER_STEP = "model time of a model call, in seconds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +118,7 @@ def render(store: Store, experiments: Sequence[ExperimentRow]) -> str:
         numbers=[(label[0][0], label) for label in zip(*(side.numbers for side in sides), strict=True)],
         differences=[one for one in contrasts(store, experiments) if not one.is_same],
         pairing=pairing(store, experiments),
+        metric_words={name: one.what for name, one in METRICS.items()} | {PER_STEP: METRIC_PER_STEP},
         pairing_caveat=CAVEAT,
         sections=sections,
         written_at=time.time(),
@@ -116,14 +134,14 @@ def _side(store: Store, experiment: ExperimentRow, image_budget_bytes: int) -> S
         state=now.state,
         numbers=key_figures(now.counts, evidence.whole.rows),
         entries={
-            (place, figure.title): _entry(figure)
+            (place, figure.title): _entry(figure, getattr(question, "__name__", "").rpartition(".")[2])
             for place, question in enumerate(questions())
             for figure in ask(question, evidence)
         },
     )
 
 
-def _entry(figure: Figure) -> Entry:
+def _entry(figure: Figure, question: str) -> Entry:
     tables = {} if figure.answer is None else parts(figure.answer)
     summary = tables.pop(SUMMARY, pl.DataFrame())
     single = summary.row(0, named=True) if summary.height == 1 else {}
@@ -132,12 +150,29 @@ def _entry(figure: Figure) -> Entry:
         caveat=figure.caveat,
         missing=figure.missing,
         specs=dict(zip(figure.charts, figure.specs, strict=True)),
-        values={name: shortened(value) for name, value in single.items()},
-        table=next((made for frame in tables.values() if (made := _table(frame))), None),
+        values={in_words(name, question): shortened(value) for name, value in single.items()},
+        table=next((made for frame in tables.values() if (made := _table(frame, question))), None),
     )
 
 
-def _table(frame: pl.DataFrame) -> Table | None:
+def in_words(name: str, question: str = "") -> str:
+    """What people call a column, or a single value, of the answer of a question."""
+    if name == "period" and question in PERIODS:
+        return f"period ({PERIODS[question]})"
+    if name in WORDS:
+        return WORDS[name]
+    words = name.removeprefix("is_")
+    if words.startswith("num_"):
+        words = f"number of {words[4:]}"
+    if words.endswith("_s"):
+        words = f"{words[:-2]} (s)"
+    base, dot, place = words.rpartition(".")
+    if dot and place.isdigit():
+        words = f"{base} {int(place) + 1}"
+    return words.replace("_", " ").replace(".", ", ")
+
+
+def _table(frame: pl.DataFrame, question: str = "") -> Table | None:
     """The beginning of a table; vectors, images and other columns that nobody can read are left out."""
     head = frame.head(MAX_ROWS)
     plain = [name for name, kind in frame.schema.items() if not kind.is_nested()]
@@ -145,7 +180,7 @@ def _table(frame: pl.DataFrame) -> Table | None:
     if not names or not frame.height:
         return None
     rows = [[shortened(value) for value in row] for row in head.select(names).iter_rows()]
-    return Table(columns=names, rows=rows, height=frame.height)
+    return Table(columns=[in_words(name, question) for name in names], rows=rows, height=frame.height)
 
 
 def _is_image(column: pl.Series) -> bool:

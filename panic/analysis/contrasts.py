@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from panic.analysis.measured import fields as known_fields
 from panic.analysis.origin import listed, mapping, positive
+from panic.analysis.shortening import shorten
 from panic.store import Store, contents, reading
 from panic.store.finding.queries import table
 from panic.store.provenance import short_paths
@@ -104,7 +105,7 @@ NAMES_OF_RUNS = ("run", "uid", "model")
 def run_contrasts(store: Store, ids: Sequence[int]) -> list[Contrast]:
     """Return what runs (rows) are and how they went, and what their experiments say, as `contrasts` does.
 
-    `parts at step` is since when a run's outputs are others than those of the first of them.
+    `parts at model call` is since when a run's outputs are others than those of the first of them.
     """
     known = known_fields()
     names = [one.name for one in known.all if one.of == "run" and one.name not in NAMES_OF_RUNS]
@@ -120,7 +121,7 @@ def run_contrasts(store: Store, ids: Sequence[int]) -> list[Contrast]:
     runs = {run.id: run for run in reading.runs(store, only=ids)}
     courses = [_course(store, runs[id]) for id in ids]
     parted = [NOTHING, *(_parted(courses[0], other) for other in courses[1:])]
-    found.append(Contrast(section="results", field="parts at step", values=parted))
+    found.append(Contrast(section="results", field="parts at model call", values=parted))
     experiments = reading.experiment_rows(store, [runs[id].experiment for id in ids])
     of = {row.id: row for row in experiments}
     return found + contrasts(store, [of[runs[id].experiment] for id in ids])
@@ -162,7 +163,7 @@ def _parted(one: _Course, other: _Course) -> str:
     step = next((step for step in range(min(both, enough)) if one.at(step) != other.at(step)), None)
     if step is not None:
         return str(step)
-    return f"not within {both:,} steps" if both else NOTHING
+    return f"not within {both:,} model call{'s' * (both != 1)}" if both else NOTHING
 
 
 def _beside(section: str, sides: Sequence[Fields]) -> Iterator[Contrast]:
@@ -285,5 +286,4 @@ def shortened(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = " ".join(str(value).split())
-    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
+    return shorten(str(value), MAX_CHARACTERS)

@@ -14,7 +14,7 @@ import polars as pl
 
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
-from panic.analysis.grouping import ARROW, LONGEST_NAME
+from panic.analysis.grouping import ARROW
 from panic.analysis.whereabouts import at_end
 
 
@@ -35,8 +35,9 @@ def with_factors(runs: pl.DataFrame) -> pl.DataFrame:
         found = found.with_columns(runs["arm"], runs["repeat"])
     found = found.with_columns(_labels(runs))
     parts = [network.split(ARROW) for network in runs["plain_network"]]
-    is_cut = any(len(network) > LONGEST_NAME for network in runs["plain_network"])
-    if is_cut or len({len(part) for part in parts}) != 1 or len(parts[0]) == 1:
+    # Of a name that was cut, or a model that is called "a → b", the models are not told.
+    is_misread = [len(part) for part in parts] != runs["num_models"].to_list()
+    if is_misread or len({len(part) for part in parts}) != 1 or len(parts[0]) == 1:
         return found
     places = {
         f"model at place {place}": models for place, models in enumerate(zip(*parts, strict=True), start=1)

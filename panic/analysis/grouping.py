@@ -14,6 +14,8 @@ from panic.store.records import RunRow
 
 ARROW = " → "
 IN_ARM = " · "
+UNBROKEN = {" ·": "\u00a0·", "· ": "·\u00a0"}
+"""How a dot in the name of a model or an arm is written: with spaces that do not break, which look alike."""
 LONGEST_NAME = 500
 """Characters of a network's name. Charts cut longer ones, and could not tell two that begin alike apart.
 A name that has more is a beginning and a digest."""
@@ -31,27 +33,28 @@ def network_name(network: tuple[str, ...] | list[str]) -> str:
 
 
 def course_name(run: RunRow) -> str:
-    """What runs are grouped by: their network, and their arm if anything steps in."""
-    return network_name(run.network) + (f"{IN_ARM}{run.arm}" if run.arm != BASELINE else "")
+    """What runs are grouped by: their network, and their arm if anything steps in.
+
+    The only IN_ARM in it is that between the two, whatever models and arms are called.
+    """
+    network = _inside(network_name(run.network))
+    return network if run.arm == BASELINE else f"{network}{IN_ARM}{_inside(run.arm)}"
+
+
+def _inside(name: str) -> str:
+    for dot, unbroken in UNBROKEN.items():
+        name = name.replace(dot, unbroken)
+    return name
 
 
 def grouped_by(names: Iterable[str], number: int = 1) -> str:
     """What names of `course_name` tell apart: "network", "arm" or "network and arm"; or in the plural."""
-    parts = [_parts(name) for name in names]
-    networks, arms = {network for network, _ in parts}, {arm for _, arm in parts}
+    parts = [name.partition(IN_ARM) for name in names]
+    networks, arms = {network for network, *_ in parts}, {arm for *_, arm in parts}
     ending = "" if number == 1 else "s"
     if len(arms) < 2:
         return f"network{ending}"
     return f"arm{ending}" if len(networks) == 1 else f"network{ending} and arm{ending}"
-
-
-def _parts(name: str) -> tuple[str, str]:
-    """The network and the arm of a name: what is after the last dot, unless an arrow follows it.
-
-    So a model may be called "draw · 1", except for the last one of a network.
-    """
-    network, _, arm = name.rpartition(IN_ARM)
-    return (network, arm) if network and ARROW not in arm else (name, "")
 
 
 def untold(names: Iterable[str], told: int) -> str:

@@ -60,7 +60,7 @@ def meetings(data: ExperimentData, modality: str | None = None) -> pl.DataFrame:
     """Where each run first makes what another run makes, at whichever step; runs that meet none have no row.
 
     One row each: run, step, other and other_step (of the other runs, the one that makes it at its earliest
-    step, then the first), together (for how many steps from there on both make the same), until_end (whether
+    step, then the first), together (how many outputs from there on both make alike), until_end (whether
     that is as long as the shorter of them lasts), digest, modality, text.
     """
     steps = _steps(data, modality)

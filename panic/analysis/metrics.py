@@ -38,8 +38,10 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     "stuck_share": Metric(what="share of the runs that got stuck", example="stuck_share > 0.5"),
-    "period": Metric(what="period of stuck runs, in steps", example="period > 2"),
-    "entry_step": Metric(what="step at which stuck runs entered their cycle", example="entry_step < 10"),
+    "period": Metric(what="period of stuck runs, in model calls", example="period > 2"),
+    "entry_step": Metric(
+        what="model call at which stuck runs entered their cycle", example="entry_step < 10"
+    ),
     "drift": Metric(
         what="cosine distance of the last text from the prompt", example="drift > 0.3", is_of_experiment=True
     ),

@@ -95,12 +95,15 @@ def _values(statistic: Statistic, evidence: Evidence, view: View) -> pl.DataFram
     is_null = reading.is_null(evidence.experiment.name)
     found = statistic.of(evidence, View(view.model, "text") if is_null else view)
     runs = evidence.data.runs.filter(pl.col("state").is_in(ENDED), pl.col("run").is_in(evidence.distinct))
-    ended = runs.select("run", "network")
-    network = pl.col("network").str.strip_prefix(f"{evidence.experiment.config.get('null', '')} of ")
+    ended = runs.select("run", "network", "plain_network")
+    kind = evidence.experiment.config.get("null", "")
+    network = pl.col("network")
+    if is_null:  # its one model is called so
+        network = pl.col("plain_network").str.strip_prefix(f"{kind} of ").alias("network")
     part = pl.col("part") if "part" in found.columns else pl.lit("")
     x = pl.col("x") if "x" in found.columns else pl.lit(0.0)
     return found.join(ended, on="run").select(
-        network if is_null else pl.col("network"), part.alias("part"), "run", x.cast(pl.Float64).alias("x"),
+        network, part.alias("part"), "run", x.cast(pl.Float64).alias("x"),
         pl.col("value").cast(pl.Float64),
     )  # fmt: skip
 

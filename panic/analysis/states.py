@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from textwrap import shorten
 
 import numpy as np
 import polars as pl
@@ -19,10 +18,12 @@ from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Clustering, assign, cluster, freeze
 from panic.analysis.data import ExperimentData
 from panic.analysis.factors import trajectories
+from panic.analysis.shortening import shorten
 
 MAX_CLUSTERED = 3000  # HDBSCAN takes the square of this: 5000 x 256 four times were 40 % of a long report
 MIN_CLUSTER_SIZE = 5
 MAX_CLUSTERED_AGAIN = 9000  # in all repeats together
+NAME = 52  # characters of a text that stands for a cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def states(
     )
     texts = dict(frame.select("row", "text").unique().iter_rows())
     medoids = enumerate(chosen[found.medoids].tolist())
-    names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
+    names = {label: shorten(texts.get(row) or f"output {row}", NAME) for label, row in medoids}
     return States(frame=frame, names=distinct(names), clustering=found, rows=chosen)
 
 

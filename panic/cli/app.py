@@ -113,7 +113,10 @@ COMMANDS = {
         "trainings:trainings",
         "List trainings: how far each is, what was said of it, and which experiments used its model.",
     ),
-    "stuck": ("stuck:stuck", "List the runs that are stuck: since which step, with which period."),
+    "stuck": (
+        "stuck:stuck",
+        "List the runs that are stuck: since which model call, with which period.",
+    ),
     "models": (
         "models:models",
         "List all known models: modality, parameters, licence, memory, whether they are here.",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import panic
+from panic.analysis.shortening import shorten
 from panic.cli.common import (
     JsonOption,
     ProjectOption,
@@ -26,7 +27,7 @@ from panic.cli.common import (
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.finding import BothWhereOption, chosen
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
-from panic.cli.render import console, print_json, print_table, shorten
+from panic.cli.render import console, print_json, print_table
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_experiment
 from panic.cli.compare import chosen_experiments
 from panic.cli.finding import (
@@ -23,7 +24,7 @@ from panic.cli.finding import (
     known_fields,
     write_csv,
 )
-from panic.cli.render import console, print_json, print_table, shorten
+from panic.cli.render import console, print_json, print_table
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_either
 from panic.cli.finding import (
     WhereOption,
@@ -20,7 +21,7 @@ from panic.cli.finding import (
     known_fields,
     trainings_where,
 )
-from panic.cli.render import console, print_csv, print_json, print_table, shorten
+from panic.cli.render import console, print_csv, print_json, print_table
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

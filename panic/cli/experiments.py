@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.arms import BASELINE
 from panic.cli import render
 from panic.cli.common import (
@@ -228,7 +229,7 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
     mark.print_marks(console().print, remarks)
     for failure in earlier:
         console().print(
-            f"failed before: {moment(failure.failed_at)}, at step {failure.step}: {failure.message}"
+            f"failed before: {moment(failure.failed_at)}, at model call {failure.step}: {failure.message}"
         )
     rows = [(s.step, 1, 0, f"{s.step:,}", s.model, _shown(s.text, s.output)) for s in steps]
     for one in between:
@@ -290,13 +291,16 @@ def failure_as_dict(failure: FailureRow) -> dict[str, Any]:
 def details(run: RunRow) -> str:
     """What explains the state of a run."""
     if run.failure is not None:
-        return f"at step {run.failure.step}: {run.failure.message}"
+        return f"at model call {run.failure.step}: {run.failure.message}"
     if run.state == "stuck":
-        return f"since step {run.entry_step}, period {run.period}"
+        return f"since model call {run.entry_step}, with a period of {run.period} model calls"
     if run.repeated is not None:
         entry_step, period, times = run.repeated
-        return f"{times} times through the period of {period} since step {entry_step}, not known to go on"
-    told = f"{run.num_steps} of {run.max_length} steps"
+        return (
+            f"{times} times through the period of {period} model calls since model call {entry_step}, not "
+            "known to go on"
+        )
+    told = f"{run.num_steps} of {run.max_length} model calls"
     return told if run.is_repeatable else f"{told}, not repeatable"
 
 
@@ -397,7 +401,7 @@ def _extent(config: dict[str, Any]) -> str:
         "distance": entries("distances"),
     }
     words = [f"{number:,} {what}{'s' * (number != 1)}" for what, number in numbers.items() if number]
-    return ", ".join([*words, f"at most {number('max_length', 0):,} steps"])
+    return ", ".join([*words, f"at most {number('max_length', 0):,} model calls a run"])
 
 
 def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_runs: bool) -> None:
@@ -459,6 +463,6 @@ def named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:
     """What tells a run from others in a table; its arm, where any run has one."""
     from panic.store.codec import prompt_label
 
-    prompt = render.shorten(prompt_label(run.prompt))
+    prompt = shorten(prompt_label(run.prompt))
     arm = [run.arm] if in_arms else []
     return run.id, render.network(run.network), prompt, str(run.seed), run.repeat, *arm

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import Shared, read_devices, say, tell_options
-from panic.cli.render import console, duration, print_json, print_table, shorten
+from panic.cli.render import console, duration, print_json, print_table
 from panic.errors import ConfigError, Interrupted, PanicError, UsageError
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import JsonOption, Shared, command, say
-from panic.cli.render import moment, print_json, print_table, shorten
+from panic.cli.render import moment, print_json, print_table
 from panic.errors import NotFound
 
 if TYPE_CHECKING:

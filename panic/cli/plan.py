@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import say
-from panic.cli.render import console, duration, print_table, shorten, size
+from panic.cli.render import console, duration, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -189,12 +189,6 @@ def moment(at: float) -> str:
         return "no time"
 
 
-def shorten(text: str, length: int = 60) -> str:
-    """A text on one line, cut with an ellipsis."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
 def network(names: Sequence[str]) -> str:
     """A network as it is read."""
     return " → ".join(names)

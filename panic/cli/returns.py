@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import ExperimentArgument, JsonOption, ProjectOption, Shared, command
 from panic.cli.finding import RunsWhereOption, experiment_of, runs_where
 from panic.cli.frames import rows
-from panic.cli.render import console, print_csv, print_json, print_table, shorten
+from panic.cli.render import console, print_csv, print_json, print_table
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def returns(
     shown, met_shown = (outputs, met) if everything else (outputs.head(SHOWN_ROWS), met.head(SHOWN_ROWS))
     _show_outputs(shown, row.name, outputs.height)
     if not met.is_empty():
-        _show_meetings(met_shown, met.height)
+        _show_meetings(met_shown, met.height, modality or "output")
     return None
 
 
@@ -71,14 +72,14 @@ def _show_outputs(found: pl.DataFrame, name: str, total: int) -> None:
         "runs #",
         "came back #",
         "in runs #",
-        "soonest after #",
+        "soonest after (model calls) #",
         "first at",
         "prompt",
     ]
     body = [
         (
             *(_named(one), one["times"], one["num_runs"], one["num_back"], one["runs_back"], one["shortest"]),
-            *(f"run {one['run']}, step {one['step']}", "yes" if one["is_prompt"] else None),
+            *(f"run {one['run']}, model call {one['step']}", "yes" if one["is_prompt"] else None),
         )
         for one in found.iter_rows(named=True)
     ]
@@ -86,7 +87,7 @@ def _show_outputs(found: pl.DataFrame, name: str, total: int) -> None:
     return _tell_rest(total - found.height)
 
 
-def _show_meetings(found: pl.DataFrame, total: int) -> None:
+def _show_meetings(found: pl.DataFrame, total: int, modality: str) -> None:
     body = [
         (
             *(one["run"], one["step"], one["other"], one["other_step"], one["together"]),
@@ -94,7 +95,8 @@ def _show_meetings(found: pl.DataFrame, total: int) -> None:
         )
         for one in found.iter_rows(named=True)
     ]
-    columns = ["run #", "at step #", "meets run #", "at its step #", "alike for #", "to the end", "output"]
+    columns = ["run #", "at model call #", "meets run #", "at its model call #"]
+    columns += [f"alike for ({modality}s) #", "to the end", "output"]
     print_table(columns, body, "Where runs first meet")
     _tell_rest(total - found.height)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import (
     INTERRUPTED,
     DryRunOption,
@@ -34,7 +35,7 @@ from panic.cli.common import (
 )
 from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.plan import print_plan
-from panic.cli.render import console, shorten
+from panic.cli.render import console
 from panic.cli.stored import trusted_config
 from panic.cli.stores import take_up
 from panic.errors import StoreTooOld, UsageError

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import JsonOption, ProjectOption, Shared, command, say, tell_options
 from panic.cli.finding import CsvOption, RunsWhereOption, find, in_project, write_csv
-from panic.cli.render import print_json, print_table, shorten
+from panic.cli.render import print_json, print_table
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _print(found: Sequence[CaptionPlace], has_more: bool, as_csv: bool, as_json:
     if not found:
         return say("No text has this.")
     rows = [(shorten(one.text), one.experiment, one.run, _shown(one)) for one in found]
-    print_table(["text", "experiment", "run #", "steps"], rows)
+    print_table(["text", "experiment", "run #", "model calls"], rows)
     if has_more:
         say("... and more: --limit N, --csv or --json")
     return None

@@ -41,7 +41,7 @@ def stuck(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs that are stuck: since which step, with which period."""
+    """List the runs that are stuck: since which model call, with which period."""
     from panic.store import reading
 
     is_whole = experiment is None and project is not None
@@ -72,5 +72,6 @@ def stuck(
         (*([names[run.experiment]] if is_whole else []), *named(run, in_arms), run.entry_step, run.period)
         for run in shown
     ]
-    columns = ["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "entry step #", "period #"]
+    columns = ["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "entered at model call #"]
+    columns.append("period (model calls) #")
     return print_table([*(["experiment"] if is_whole else []), *columns], body)

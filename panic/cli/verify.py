@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.analysis.shortening import shorten
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say
-from panic.cli.render import console, print_json, print_table, shorten
+from panic.cli.render import console, print_json, print_table
 from panic.cli.stored import trusted_config
 
 if TYPE_CHECKING:

@@ -258,7 +258,7 @@ def _repeated(store: Store, part: Part) -> Iterator[str]:
 
 
 def _cycle(found: Stuck | None) -> str:
-    return "not stuck" if found is None else f"entry step {found.entry_step}, period {found.period}"
+    return "not stuck" if found is None else f"entry step {found.entry_step}, period {found.period} steps"
 
 
 def _diagrams(store: Store, part: Part) -> Iterator[str]:

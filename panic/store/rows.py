@@ -54,6 +54,8 @@ def _test(table: str, column: str, kind: str) -> Callable[[Any], str] | None:
         return lambda value: "" if is_uid(value.decode(errors="replace")) else "is no id"
     if (table, column) == ("experiment", "name"):
         return lambda value: "" if _is_any_name(value.decode(errors="replace")) else "is no name"
+    if (table, column) == ("session", "timeline"):
+        return _timeline_problem
     if (table, column) in JSON_KINDS:
         expected = JSON_KINDS[table, column]
         return lambda value: _json_problem(value, expected)
@@ -74,6 +76,29 @@ def _text_problem(value: bytes) -> str:
     return ""
 
 
+def _timeline_problem(value: bytes) -> str:
+    """What is wrong with a session's timeline, whose rows are as `reading.timelines` gives them."""
+    try:
+        rows = json.loads(value)
+    except (ValueError, RecursionError):
+        return _text_problem(value) or "is no JSON"
+    if not isinstance(rows, list):
+        return f"is a JSON {type(rows).__name__}"
+    wrong = next((number for number, row in enumerate(rows, 1) if not _is_stretch(row)), None)
+    return "" if wrong is None else f"has as entry {wrong:,} what is no stretch of a place's time"
+
+
+def _is_stretch(row: Any) -> bool:
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in NAMES):
+        return False
+    seconds: list[Any] = [value for name in SECONDS if type(value := row.get(name)) in (int, float)]
+    if len(seconds) < len(SECONDS):
+        return False
+    since, *durations = seconds
+    # Other hosts' clocks are set by ours, to some milliseconds: a stretch may seem to begin before all.
+    return abs(since) < LONGEST_S and all(0 <= value < LONGEST_S for value in durations)
+
+
 def _json_problem(value: bytes, expected: type) -> str:
     if problem := _text_problem(value):
         return problem
@@ -88,6 +113,8 @@ def _json_problem(value: bytes, expected: type) -> str:
     return ""
 
 
+NAMES, SECONDS = ("place", "name", "model"), ("start_s", "width_s", "seconds")
+"""Texts and numbers of each entry of a session's timeline."""
 JSON_KINDS: dict[tuple[str, str], type] = {
     ("experiment", "config"): dict,
     ("model", "spec"): dict,

@@ -86,15 +86,15 @@ def test_a_stuck_run_is_compared_to_its_full_length(bench):
     parting = bench.add("b", ["t0", "t1", "t0", "t2"], network=("tell",), max_length=5)
     alike = bench.add("c", ["t0", "t1", "t0", "t1", "t0"], network=("tell",), max_length=5)
     found = run_contrasts(bench.store, [stuck, parting, alike])
-    [parts] = [one for one in found if one.field == "parts at step"]
-    assert (parts.section, parts.values) == ("results", ["-", "3", "not within 5 steps"])
+    [parts] = [one for one in found if one.field == "parts at model call"]
+    assert (parts.section, parts.values) == ("results", ["-", "3", "not within 5 model calls"])
     [prompt] = [one for one in found if one.field == "prompt"]
     assert (prompt.section, prompt.values, prompt.is_same) == ("run", ["a", "b", "c"], False)
 
 
 def test_courses_part_as_far_as_both_go():
     assert _parted(course("ab"), course("ac")) == "1"
-    assert _parted(course("ab"), course("a")) == "not within 1 steps"
+    assert _parted(course("ab"), course("a")) == "not within 1 model call"
     assert _parted(course(""), course("a")) == _parted(course("a"), course("")) == "-"  # nothing is known
 
 
@@ -106,12 +106,12 @@ def course(made: str, period: int = 0, length: int | None = None) -> _Course:
 def test_a_run_that_is_stuck_for_billions_of_steps_is_compared_at_once(length):
     """Its outputs were laid out one by one, to its full length."""
     abc = course("xabc", 3, length)
-    assert _parted(abc, course("xabcabcabc", 3, length)) == f"not within {length:,} steps"
+    assert _parted(abc, course("xabcabcabc", 3, length)) == f"not within {length:,} model calls"
     assert _parted(abc, course("xabcab", 2, length)) == "6"
-    assert _parted(abc, course("xabcabcab")) == "not within 9 steps"
+    assert _parted(abc, course("xabcabcab")) == "not within 9 model calls"
     assert _parted(course("xabcabcabd"), abc) == "9"
     assert _parted(course("aab", 3, length), course("aabaa", 5, length)) == "5"
-    assert _parted(course("abab" * 3, 2, length), course("ab", 2, 17)) == "not within 17 steps"
+    assert _parted(course("abab" * 3, 2, length), course("ab", 2, 17)) == "not within 17 model calls"
     one, other = course("aaaab", 5, length), course("aaaa", 4, length)
     assert _parted(one, other) == _parted(other, one) == "4"
     # Periods of 3 and 4 may be alike for 5 steps and no more.

@@ -23,7 +23,7 @@ def runs_of(networks: list[str], prompts: str | None = None, seeds: list[int] | 
             "network": [ARROW.join(network) for network in networks],
             "seed": seeds or [-1] * size,
         }
-    ).with_columns(plain_network="network", **PLAIN)
+    ).with_columns(plain_network="network", num_models=pl.Series(map(len, networks)), **PLAIN)
 
 
 @pytest.mark.parametrize(

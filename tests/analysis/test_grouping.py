@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from panic.analysis.grouping import grouped_by, untold
+from panic.analysis.grouping import course_name, grouped_by, network_name, untold
 from panic.analysis.questions import ask, questions
+from panic.arms import BASELINE
 from tests.referee.designs import DESIGNS
 from tests.referee.worlds import evidence_of
 
@@ -25,6 +27,24 @@ from tests.referee.worlds import evidence_of
 )
 def test_names_tell_networks_or_arms_apart(names, one, several):
     assert (grouped_by(names), grouped_by(names, 2)) == (one, several)
+
+
+def test_names_with_dots_are_not_taken_for_arms(bench):
+    """A last model "tell · 1" was read as the arm "1", and of an arm "x · y" a part as a model."""
+    bench.walk("ab")
+    row = bench.evidence.whole.rows[0]
+    of = [
+        course_name(replace(row, network=("draw", last), arm=arm))
+        for last, arm in (("tell · 1", BASELINE), ("tell", "1"), ("tell", "x · y"), ("tell ·", "· y"))
+    ]
+    assert [one.replace("\u00a0", " ") for one in of] == [
+        "draw → tell · 1", "draw → tell · 1", "draw → tell · x · y", "draw → tell · · · y"
+    ]  # fmt: skip
+    assert len(set(of)) == 4
+    assert grouped_by([of[0], network_name(("draw", "tell"))]) == "network"
+    assert grouped_by(of[1:3]) == "arm"
+    assert grouped_by([of[2], "draw → tell"]) == "arm"
+    assert grouped_by(of[2:]) == "network and arm"
 
 
 def test_what_is_not_told_is_counted():

@@ -16,7 +16,7 @@ from panic.analysis.dynamics import (
     timescales,
     transition_matrix,
 )
-from panic.analysis.questions import milestones, reversal
+from panic.analysis.questions import clusters, milestones, reversal
 from tests.analysis.conftest import TEXT, Bench, corner
 from tests.analysis.test_cores import DRIVEN, REVERSIBLE
 from tests.analysis.test_markov import simulated
@@ -52,6 +52,16 @@ def test_the_model_is_that_of_the_runs_with_fresh_noise(bench):
     assert "(4 regions with 100% of the outputs" in text
     assert "8 runs, 1 with a fixed seed left out) forgets with" in text
     assert set(milestones.chart(found)) == {"draw → tell", "where regions lead"}
+
+
+def test_a_cluster_has_one_number_in_all_charts(bench):
+    """The timeline and the graphs numbered them, and the table of passages had letters of its own."""
+    fill(bench, REVERSIBLE)
+    timeline = clusters.chart(clusters.table(bench.evidence, TEXT)).to_dict()["encoding"]["color"]["legend"]
+    passages = milestones.chart(milestones.table(bench.evidence, TEXT))["draw → tell"].to_dict()["layer"][0]
+    rows, columns = (passages["encoding"][axis]["sort"] for axis in ("y", "x"))
+    assert sorted(rows) == sorted(set(timeline["values"]) - {"outlier"})
+    assert columns == [row.partition(":")[0] for row in rows]
 
 
 def test_a_ring_never_forgets(bench):

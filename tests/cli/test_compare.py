@@ -76,19 +76,21 @@ def test_single_runs_are_compared(panic: Invoke, store: Path) -> None:
     assert found["runs"] == names
     told = {(one["section"], one["field"]): list(one["values"].values()) for one in found["differences"]}
     assert told["run", "prompt"] == [stuck["prompt"], other["prompt"]]
-    assert told["results", "parts at step"] == ["-", "0"]
+    assert told["results", "parts at model call"] == ["-", "0"]
     assert not {("run", "seed"), ("run", "network")} & told.keys()
     assert "config" not in {section for section, _ in told}
     everything = panic("compare", "--of", "run", stuck["run"], other["run"], "--all", "--json").stdout
     same = {one["field"]: one["values"] for one in json.loads(everything)["differences"]}
     assert same["seed"] == dict.fromkeys(names, "7")
     twins = json.loads(panic("compare", "--of", "run", "--where", "seed = 7", "--json").stdout)
-    parted = next(one for one in twins["differences"] if one["field"] == "parts at step")["values"]
+    parted = next(one for one in twins["differences"] if one["field"] == "parts at model call")["values"]
     again = next(name for name in twins["runs"] if name.startswith("broken"))
     assert parted[names[0]] == "-"
-    assert parted[again] == "not within 8 steps"  # the same prompt and seed: two steps are stored of each
-    assert "parts at step" in panic("compare", "--of", "run", stuck["run"], other["run"]).stdout
-    assert "results,parts at step" in panic("compare", "--of", "run", "1", "2", "--csv").stdout
+    assert (
+        parted[again] == "not within 8 model calls"
+    )  # the same prompt and seed: two steps are stored of each
+    assert "parts at model call" in panic("compare", "--of", "run", stuck["run"], other["run"]).stdout
+    assert "results,parts at model call" in panic("compare", "--of", "run", "1", "2", "--csv").stdout
     for mistake, said in (
         (["1"], "Two runs are needed"),
         (["1", "1"], "named twice"),

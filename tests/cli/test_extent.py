@@ -94,7 +94,9 @@ def test_what_a_config_leaves_alone_is_told_and_resume_performs_it(panic: Invoke
     assert batches() > before
     shown = panic("show", "demo").stdout
     assert "asked for in all: 2 networks, 2 prompts, 2 seeds, 2 repeats, 1 embedding model" in shown
-    assert re.search(r"asked for last: +1 network, 1 prompt, 2 seeds, 2 repeats, at most 4 steps", shown)
+    assert re.search(
+        r"asked for last: +1 network, 1 prompt, 2 seeds, 2 repeats, at most 4 model calls a run", shown
+    )
     done = panic("resume", "demo")
     assert "demo is complete: 6 runs" in done.stdout
     with Store("panic-store") as store:

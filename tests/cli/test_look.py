@@ -122,7 +122,7 @@ def test_show(panic: Invoke, store: Path) -> None:
     assert [run["seed"] for run in shown["runs"]] == [7, -1, -1, 7, -1, -1]
     text = panic("show", "demo").stdout
     assert "draw → chain" in text
-    assert "8 of 8 steps" in text
+    assert "8 of 8 model calls" in text
     assert "synthetic failure at state 1" in panic("show", "broken").stdout
 
 

@@ -214,9 +214,12 @@ def test_another_text(folder, sample):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("UPDATE stuck SET period = 4", "stuck is recorded as entry step 2, period 4"),
-        ("UPDATE stuck SET entry_step = 0", "but its steps say entry step 2, period 2"),
-        ("DELETE FROM stuck", "stuck is recorded as not stuck, but its steps say entry step 2, period 2"),
+        ("UPDATE stuck SET period = 4", "stuck is recorded as entry step 2, period 4 steps"),
+        ("UPDATE stuck SET entry_step = 0", "but its steps say entry step 2, period 2 steps"),
+        (
+            "DELETE FROM stuck",
+            "stuck is recorded as not stuck, but its steps say entry step 2, period 2 steps",
+        ),
     ],
 )
 def test_a_wrong_stuck_record(folder, sample, change, told):
@@ -431,7 +434,11 @@ ONE_MORE = "has steps after it got stuck"
     ("made", "stuck", "told"),
     [
         ([1, "b", 1], (1, 2), []),
-        ([1, "b", 1], None, ["stuck is recorded as not stuck, but its steps say entry step 1, period 2"]),
+        (
+            [1, "b", 1],
+            None,
+            ["stuck is recorded as not stuck, but its steps say entry step 1, period 2 steps"],
+        ),
         ([1, "b", 1, "b"], (1, 2), [ONE_MORE]),
         ([1, "b", 2, "b"], (2, 2), []),
         ([1, "b", 2, "b", 2], (2, 2), [ONE_MORE]),
@@ -542,7 +549,7 @@ def test_a_model_that_is_not_repeatable_in_one_experiment_is_judged_in_the_other
                            " WHERE session = 1 AND model = ?", (sample.tell,))  # fmt: skip
         connection.execute("DELETE FROM stuck")
         connection.execute("INSERT INTO stuck VALUES (?, 0, 2)", (sample.shared,))
-    told = "stuck is recorded as entry step 0, period 2, but its steps say not stuck"
+    told = "stuck is recorded as entry step 0, period 2 steps, but its steps say not stuck"
     assert only_problem(folder) == f"run {sample.shared}: {told}"
 
 

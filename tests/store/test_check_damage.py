@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def damage(folder: Path, statement: str) -> None:
     connection.close()
 
 
+STRETCH = '{"place": "driver", "name": "idle", "model": "", "start_s": 0, "width_s": 0.25, "seconds": 0.2}'
 DAMAGES = [
     ("UPDATE output SET text = CAST(x'61ff62' AS TEXT) WHERE id = 1", "is no UTF-8"),
     ("UPDATE diagram_bars SET bars = x'0102' WHERE rowid = 1", "2 bytes are no bars"),
@@ -56,6 +58,13 @@ DAMAGES = [
     ("UPDATE experiment SET name = '../x' WHERE id = 1", "experiment, row 1: name"),
     ("UPDATE model SET name = CAST(x'ff' AS TEXT) WHERE id = 1", "model, row 1: name is no UTF-8"),
     ("UPDATE diagram SET settings = 'x'", "diagram, row 1: settings is no JSON"),
+    ("UPDATE session SET timeline = '['", "session, row 1: timeline is no JSON"),
+    ("UPDATE session SET timeline = '{}'", "session, row 1: timeline is a JSON dict"),
+    ("UPDATE session SET timeline = CAST(x'ff' AS TEXT)", "session, row 1: timeline is no UTF-8"),
+    *(
+        (f"UPDATE session SET timeline = '[{STRETCH}, {row}]'", "row 1: timeline has as entry 2 what is no")
+        for row in ("1", STRETCH.replace("0.2", "9e999"), STRETCH.replace("place", "plaice"))
+    ),
 ]
 
 
@@ -135,7 +144,9 @@ def test_a_network_that_is_none_is_told_once(folder: Path, network: str) -> None
     assert "bytes, not" in vector
 
 
-@pytest.mark.parametrize("statement", [one for one, told in DAMAGES if "JSON" in told or "UTF-8" in told])
+@pytest.mark.parametrize(
+    "statement", [one for one, told in DAMAGES if re.search("JSON|UTF-8", told) and "timeline" not in told]
+)
 def test_reading_a_damaged_text_is_told_as_damage_and_nothing_else(folder: Path, statement: str) -> None:
     damage(folder, statement)
     with Store(folder) as store, pytest.raises(StoreCorrupt, match="is damaged"):

@@ -289,7 +289,8 @@ def test_stuck_failed_and_short_runs_are_shown_as_they_are(browser: Browser, tmp
         again = page.eval("document.querySelector('.tile.current.again')?.dataset.text")
         assert again == looked.outputs[stuck][3]
         said = page.text()
-        for words in ("stuck since 2, period 2", "failed at 2: empty", "failed at step 2", "not begun"):
+        calls = ("stuck since model call 2, period 2 calls", "failed at model call 2: empty")
+        for words in (*calls, "failed at model call 2", "not begun"):
             assert words in said
     looked.store.close()
 

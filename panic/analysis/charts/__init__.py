@@ -12,7 +12,7 @@ Which steps an axis or a sentence means is said by `charts.steps`.
 """
 
 from panic.analysis.charts.bands import beside_shuffles, null_band, outside
-from panic.analysis.charts.graph import transition_graph
+from panic.analysis.charts.graph import numbered, transition_graph
 from panic.analysis.charts.images import run_strip
 from panic.analysis.charts.steps import (
     CALL,
@@ -71,6 +71,7 @@ __all__ = [
     "named",
     "names_of",
     "null_band",
+    "numbered",
     "outside",
     "plain",
     "run_strip",

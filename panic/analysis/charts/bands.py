@@ -121,6 +121,11 @@ def is_narrow(frame: pl.DataFrame) -> bool:
 def outside(table: pl.DataFrame, what: tuple[str, str]) -> str:
     """How many runs leave their band at either side; `what` is measured, and what the surrogates are."""
     statistic, surrogates = what
+    holds = f"A band holds 95 % of the run's own {surrogates}"
+    if len(table) == 1:
+        name, value, low, high = table.select("x", "value", "low", "high").row(0)
+        where = "above" if value > high else "below" if value < low else "within"
+        return f"The {statistic} of {name}, the only run, is {where} its band. {holds}."
     parts = []
     for side, outside in (
         ("above", pl.col("value") > pl.col("high")),
@@ -131,7 +136,7 @@ def outside(table: pl.DataFrame, what: tuple[str, str]) -> str:
         parts.append(f"{side} its band in {len(names)} of {len(table)} runs{told}")
     chance = f"chance alone puts {len(table) / 40:.2g} of {len(table)} runs above and as many below"
     where = " and ".join(parts)
-    return f"The {statistic} is {where}. A band holds 95 % of the run's own {surrogates}: {chance}."
+    return f"The {statistic} is {where}. {holds}: {chance}."
 
 
 def _tips(x: str) -> list[alt.Tooltip]:

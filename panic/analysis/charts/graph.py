@@ -70,12 +70,17 @@ def transition_graph(
             text=alt.Text("stays:Q", format=".0%"),
         ),
     )
-    legend = "; ".join(f"{_label(number)}: {name}" for number, name in titles.items() if number >= 0)
+    legend = "; ".join(numbered(number, name) for number, name in titles.items() if number >= 0)
     caption = (
         "Size: share of the outputs. Beside it: how often the next output is in the same cluster. Arrows: "
         f"moves of {least:.0%} and more. {legend}."
     )
     return finish(chart, title, caption, width=SQUARE, height=SQUARE)
+
+
+def numbered(label: int, name: str) -> str:
+    """A cluster as all charts list it: the number that stands for it where there is no room for its name."""
+    return f"{label}: {name}"
 
 
 def _label(number: int) -> str:

@@ -5,7 +5,6 @@ run_strip(steps)
 
 from __future__ import annotations
 
-from textwrap import shorten
 from typing import Any
 
 import altair as alt
@@ -13,6 +12,7 @@ import polars as pl
 
 from panic.analysis.charts.steps import call_tip
 from panic.analysis.charts.theme import WIDTH, data, finish
+from panic.analysis.shortening import shorten
 
 GAP = 8
 
@@ -22,7 +22,7 @@ def run_strip(frame: pl.DataFrame, title: str = "A run", *, columns: int = 6) ->
     rows = frame.with_row_index("place").with_columns(
         column=pl.col("place") % columns,
         row=pl.col("place") // columns,
-        under=pl.col("text").map_elements(lambda t: shorten(t, 18, placeholder="…"), return_dtype=pl.String),
+        under=pl.col("text").map_elements(lambda text: shorten(text, 18), return_dtype=pl.String),
     )
     side = (WIDTH - 20) // columns - GAP
     num_rows = int(rows["row"].max() or 0) + 1  # type: ignore[arg-type]

@@ -248,7 +248,7 @@ def names_of(frame: pl.DataFrame, column: str) -> list[str]:
     return [str(name)[:MAX_TEXT] for name in frame[column].unique(maintain_order=True)]
 
 
-def in_order(frame: pl.DataFrame, column: str, *then: str) -> pl.DataFrame:
+def in_order(frame: pl.DataFrame, column: str, *then: str | pl.Expr) -> pl.DataFrame:
     """The rows by the names of a column in their order of appearance, and then by further columns.
 
     So networks have colours by their place in the config, not in the alphabet, wherever all of them are.

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Any
 
 import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import GREY, call_axis, call_tip, counted, data, finish
+from panic.analysis.charts import GREY, call_axis, call_tip, counted, data, finish, numbered
 from panic.analysis.charts.theme import OKABE_ITO
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, Statistic, View, each_model
 from panic.analysis.factors import trajectories
 from panic.analysis.grouping import grouped_by
 from panic.analysis.sampling import spread, thinned
-from panic.analysis.states import agreement
+from panic.analysis.shortening import shorten
+from panic.analysis.states import NAME, agreement
+from panic.analysis.whereabouts import continued
 
 TITLE = "Clusters in time"
 CAVEAT = (
@@ -44,7 +45,8 @@ views = each_model
 class Timeline:
     """Outputs that are drawn (as `States.frame`), names of clusters, and what there is to say of all outputs.
 
-    `num_left_out`: how many outputs of the runs that are drawn are not.
+    `unknown`: run and step of outputs of these runs that have no vector. `num_left_out`: how many outputs of
+    these runs are not drawn.
 
     An output counts as often as a run was at it. `shared`: clusters that more than one run visits (copies
     are one); `own`: those that one network, or arm, visits only, None where there is one; `outside`: the
@@ -53,6 +55,7 @@ class Timeline:
     """
 
     shown: pl.DataFrame
+    unknown: pl.DataFrame
     num_left_out: int
     names: dict[int, str]
     num_clusters: int
@@ -99,6 +102,7 @@ def table(evidence: Evidence, view: View) -> Timeline:
     shared = int((visited["runs"] > 1).sum())
     return Timeline(
         shown=drawn,
+        unknown=_without_vectors(evidence, view, shown),
         num_left_out=len(shown) - len(drawn),
         names=states.names,
         num_clusters=len(visited),
@@ -110,11 +114,19 @@ def table(evidence: Evidence, view: View) -> Timeline:
         num_runs=len(with_labels),
         outside=float((frame["label"] == -1).sum()) / len(frame),
         most=(
-            shorten(most["text"] or f"{view.modality} {most['output']}", 52, placeholder="…"),
+            shorten(most["text"] or f"{view.modality} {most['output']}", NAME),
             most["len"] / len(frame),
         ),
         agreement=_agreement(evidence, view) if 2 * shared >= len(visited) else None,
     )
+
+
+def _without_vectors(evidence: Evidence, view: View, shown: pl.DataFrame) -> pl.DataFrame:
+    """run, step of the outputs of the modality that the runs of a frame of states have beside those in it."""
+    made = pl.col("modality").cast(pl.String) == view.modality
+    written = evidence.data.invocations.filter(made, pl.col("run").is_in(shown["run"].unique().implode()))
+    written = continued(written.select("run", "step"), evidence.data.runs)
+    return written.join(shown.select("run", "step"), on=["run", "step"], how="anti").sort("run", "step")
 
 
 def _agreement(evidence: Evidence, view: View) -> float | None:
@@ -131,7 +143,9 @@ def chart(answer: Timeline) -> Any:
     if answer.num_left_out:
         left_out = counted(answer.num_left_out, answer.modality)
         notes += f" {left_out} of these runs are left out, ever others in a cycle, so that none looks still."
-    return cluster_timeline(answer.shown, names=answer.names, notes=notes.strip())
+    if not answer.unknown.is_empty():
+        notes += f" Gaps: {counted(len(answer.unknown), answer.modality)} without a vector."
+    return cluster_timeline(answer.shown, names=answer.names, unknown=answer.unknown, notes=notes.strip())
 
 
 def sentence(answer: Timeline) -> str:
@@ -170,12 +184,14 @@ def cluster_timeline(
     title: str = "Clusters in time",
     *,
     names: dict[int, str] | None = None,
+    unknown: pl.DataFrame | None = None,
     notes: str = "",
 ) -> Any:
     """Which cluster every run is in at every step; columns run, step, label (-1: outlier), text if known.
 
     `names`: what stands for a cluster, such as its medoid's text. The ten where runs are most often, of
-    every network as many, get colours of their own. `notes`: what else the caption says.
+    every network as many, get colours of their own. `unknown`: run and step of outputs of which nothing is
+    known, which no cell reaches over. `notes`: what else the caption says.
     """
     rows = frame.with_columns(cluster=_cluster_names(frame["label"], names or {}), label=pl.col("label"))
     order = _most_visited(rows)
@@ -192,9 +208,7 @@ def cluster_timeline(
         rows = rows.with_columns(shown=pl.col("cluster"))
     if (rows["label"] >= 0).all():
         domain, colours, named = domain[:-1], colours[:-1], named[:-1]
-    following = pl.col("step").shift(-1).over("run", order_by="step")
-    stride = pl.col("step").sort().diff().min().over("run").fill_null(1)
-    rows = rows.with_columns(end=following.fill_null(pl.col("step") + stride))
+    rows = _with_ends(rows, unknown)
     tips = [alt.Tooltip(f"{f}:N") for f in ("text", "cluster", "run") if f in rows.columns] + [call_tip()]
     chart = (
         alt.Chart(data(rows))
@@ -223,6 +237,19 @@ def cluster_timeline(
     return finish(chart, title, caption, height=int(min(420, max(70, 17 * rows["run"].n_unique()))))
 
 
+def _with_ends(rows: pl.DataFrame, unknown: pl.DataFrame | None) -> pl.DataFrame:
+    """The rows by run and step with the step that the cell of each reaches to: `end`.
+
+    It is that of the run's next output, drawn or `unknown`; of its last, as far as its outputs are apart.
+    """
+    others = rows.select("run", "step") if unknown is None else unknown.select("run", "step")
+    places = pl.concat([rows.select("run", "step"), others], how="vertical_relaxed").unique()
+    following = pl.col("step").shift(-1).over("run", order_by="step")
+    stride = pl.col("step").sort().diff().min().over("run").fill_null(1)
+    ends = places.with_columns(end=following.fill_null(pl.col("step") + stride))
+    return rows.join(ends, on=["run", "step"], how="left", maintain_order="left")
+
+
 def _most_visited(rows: pl.DataFrame) -> list[str]:
     """The clusters, the most visited of every network first, then the second of every network, and so on."""
     by = [name for name in ("network",) if name in rows.columns]
@@ -238,7 +265,7 @@ def _cluster_names(labels: pl.Series, names: dict[int, str]) -> pl.Series:
     known = {
         int(label): OUTLIER
         if label < 0
-        else f"{label}: {names[label]}"
+        else numbered(label, names[label])
         if label in names
         else f"cluster {label}"
         for label in labels.unique().sort()

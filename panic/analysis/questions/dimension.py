@@ -51,4 +51,6 @@ def sentence(band: pl.DataFrame) -> str:
     """The median, and how many runs leave their band at either side."""
     typical = float(band["value"].median() or 0.0)  # type: ignore[arg-type]
     text = f"The outputs of half of {len(band)} runs fill {typical:.2g} dimensions or more."
+    if len(band) == 1:
+        text = f"The outputs of the one run fill {typical:.2g} dimensions."
     return f"{text} {outside(band, BAND)}"

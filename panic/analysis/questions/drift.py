@@ -209,8 +209,10 @@ def chart(answer: Drift) -> dict[str, Any]:
     """Distance from the start, beside that of unrelated starts, and from one output to the next."""
     start, modality = STARTS[answer.modality], answer.modality
     distance = f"cosine distance from {start}"
-    num_steps = answer.frame["step"].n_unique()
-    notes = f" {MAX_STEPS:,} of {num_steps:,} steps are drawn." if num_steps > MAX_STEPS else ""
+    num_calls = answer.frame["step"].n_unique()
+    notes = ""
+    if num_calls > MAX_STEPS:
+        notes = f" Drawn: {MAX_STEPS:,} of the {num_calls:,} model calls that gave {modality}s."
     how: dict[str, Any] = {"reference": answer.unrelated, "notes": notes}
     from_start = drift_chart(answer.bands, answer.lines, f"from {start}", value_title=distance, **how)
     charts = {f"from {start}": from_start}

@@ -205,7 +205,7 @@ def survival_chart(frame: pl.DataFrame, title: str = "How long it stays") -> Any
             y="survival:Q",
             tooltip=[
                 alt.Tooltip("group:N"),
-                alt.Tooltip("length:Q"),
+                alt.Tooltip("length:Q", title="length (outputs of one kind)"),
                 alt.Tooltip("survival:Q", format=".1%"),
                 alt.Tooltip("num_at_risk:Q", title="at risk"),
             ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Any
 
 import altair as alt
@@ -13,6 +12,7 @@ from panic.analysis.charts import data, finish, names_of
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, once
 from panic.analysis.grouping import ARROW, grouped_by
+from panic.analysis.shortening import shorten
 from panic.analysis.whereabouts import at_end
 
 TITLE = "Where the pictures ended"
@@ -86,7 +86,7 @@ def chart(answer: Grid) -> Any:
     plain = alt.Scale(paddingInner=0, paddingOuter=0)
     labels = alt.Axis(domain=False, ticks=False, grid=False, labelLimit=220, labelPadding=8)
     lines = max((name.count(ARROW) for name in columns), default=0)
-    base = alt.Chart(data(frame.with_columns(row=pl.col("row").map_elements(_short, return_dtype=pl.String))))
+    base = alt.Chart(data(frame.with_columns(row=pl.col("row").map_elements(_label, return_dtype=pl.String))))
     chart = base.mark_image(width=CELL, height=CELL).encode(
         x=alt.X(
             "column:N",
@@ -103,7 +103,7 @@ def chart(answer: Grid) -> Any:
                 labelExpr="split(datum.label, '" + ARROW + "')",
             ),
         ),
-        y=alt.Y("row:N", sort=[_short(r) for r in rows], title=None, scale=plain, axis=labels),
+        y=alt.Y("row:N", sort=[_label(row) for row in rows], title=None, scale=plain, axis=labels),
         url="image:N",
         tooltip=[alt.Tooltip("column:N"), alt.Tooltip("row:N", title="prompt"), alt.Tooltip("text:N")],
     )
@@ -128,5 +128,5 @@ def sentence(answer: Grid) -> str:
     return text
 
 
-def _short(text: str) -> str:
-    return shorten(text, LABEL, placeholder="…")
+def _label(prompt: str) -> str:
+    return shorten(prompt, LABEL)

@@ -249,8 +249,9 @@ def _said(row: dict[str, Any]) -> str:
     change = "falls" if row["late"] < row["early"] else "rises"
     is_clear = row["p_adjusted"] <= LEVEL
     p = "" if row["p_adjusted"] != row["p_adjusted"] else f"p = {row['p_adjusted']:.2g}, "
+    lower = f"lower in {row['falls']:,} of {row['num_runs']:,} runs" if row["num_runs"] > 1 else "one run"
     return (
         f"{MEASURES[row['measure']]} {change if is_clear else 'goes'} from {row['early']:.3g} to "
         f"{row['late']:.3g} "
-        f"({p}lower in {row['falls']:,} of {row['num_runs']:,} runs)"
+        f"({p}{lower})"
     )

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, STEPS, colour, data, finish, names_of
+from panic.analysis.charts import GREY, STEPS, colour, counted, data, finish, in_order, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import Vectors
 from panic.analysis.evidence import Evidence, Statistic, View, by_run, each_model
@@ -48,6 +48,9 @@ def _distances(points: Vectors) -> NDArray[np.float64]:
     return dynamics.distance_by_lag(points, _num_lags(points))[1:]
 
 
+FRESH, FIXED, STUCK = KINDS = ("fresh noise", "fixed seed", "stuck")
+DASHES = {FRESH: [1, 0], FIXED: [8, 4], STUCK: [2, 3]}
+
 STATISTIC = Statistic(
     what="mean cosine distance of outputs k apart, D(k)",
     of=by_run(_distances, least=3),
@@ -57,7 +60,7 @@ STATISTIC = Statistic(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lags:
-    """D(k) by group, as `lag_curves` gives it, of outputs of a modality; how each group moves.
+    """D(k) by group, as `lag_curves` gives it, of outputs of a modality; how each group moves, by its name.
 
     A group holds the runs of one kind of a network. num_stuck: stuck runs, whose groups have no movement.
     """
@@ -70,12 +73,21 @@ class Lags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Path:
-    """The vectors (n, d) of a run, and the group that it belongs to."""
+    """The vectors (n, d) of a run, its network, and which of KINDS it is."""
 
-    group: str
+    network: str
+    kind: str
     points: Vectors
-    is_stuck: bool
     is_copy: bool
+
+    @property
+    def group(self) -> str:
+        """What its curve is called."""
+        return self.network if self.kind == FRESH else f"{self.network}, {self.kind}"
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.kind == STUCK
 
     @property
     def num_lags(self) -> int:
@@ -113,19 +125,21 @@ def _paths(evidence: Evidence, view: View) -> Iterator[_Path]:
     steps = data.steps(view.model, view.modality).select("run", "step", "row")
     for (run,), rows in continued(steps, data.runs, limit=longest).group_by("run", maintain_order=True):
         kind = kinds[run]
-        is_stuck = kind["period"] is not None
-        told = ", stuck" if is_stuck else ", fixed seed" if kind["seed"] != -1 else ""
+        name = STUCK if kind["period"] is not None else FIXED if kind["seed"] != -1 else FRESH
         if len(rows) >= 3 and run not in undirected:
             points = matrix[rows["row"].to_numpy()]
-            is_copy = run not in evidence.distinct
-            yield _Path(group=kind["network"] + told, points=points, is_stuck=is_stuck, is_copy=is_copy)
+            yield _Path(
+                network=kind["network"], kind=name, points=points, is_copy=run not in evidence.distinct
+            )
 
 
 def lag_curves(paths: list[_Path]) -> pl.DataFrame:
-    """D(k) by group: group, lag, distance (median over runs), low, high (quartiles), num_runs."""
+    """D(k) by group: network, kind, group, lag, distance (median), low and high (quartiles), num_runs."""
     parts = [
         pl.DataFrame(
             {
+                "network": path.network,
+                "kind": path.kind,
                 "group": path.group,
                 "lag": np.arange(path.num_lags + 1),
                 "distance": dynamics.distance_by_lag(path.points, path.num_lags),
@@ -133,17 +147,17 @@ def lag_curves(paths: list[_Path]) -> pl.DataFrame:
         )
         for path in paths
     ]
-    return (
+    curves = (
         pl.concat(parts)
-        .group_by("group", "lag", maintain_order=True)
+        .group_by("network", "kind", "group", "lag", maintain_order=True)
         .agg(
             low=pl.col("distance").quantile(0.25, "linear"),
             high=pl.col("distance").quantile(0.75, "linear"),
             distance=pl.col("distance").median(),
             num_runs=pl.len(),
         )
-        .sort("group", "lag", maintain_order=True)
     )
+    return in_order(curves, "network", pl.col("kind").cast(pl.Enum(KINDS)), "lag")
 
 
 def _tested(paths: list[_Path]) -> list[_Path]:
@@ -183,17 +197,24 @@ def _shuffled(runs: list[Vectors], num_lags: int, rng: np.random.Generator) -> N
 def chart(answer: Lags) -> Any:
     """Mean distance of outputs k apart, beside a grey band per network of where shuffles of the order lie."""
     frame = answer.curves
-    by = colour("group", names_of(frame, "group"))
+    by = colour("network", names_of(frame, "network"))
+    kinds = [kind for kind in KINDS if kind in frame["kind"]]
+    dash = alt.StrokeDash(
+        "kind:N",
+        scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]),
+        legend=None if len(kinds) < 2 else alt.Legend(orient="top", title=None, symbolType="stroke"),
+    )
     x = alt.X("lag:Q", title="lag k (outputs of one kind, not model calls)", axis=STEPS)
-    base = alt.Chart(data(frame)).encode(x=x, color=by)
+    base = alt.Chart(data(frame)).encode(x=x, color=by, detail="group:N")
     y = alt.Y("distance:Q", title="mean cosine distance")
     chart = alt.layer(
         base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="mean cosine distance"), y2="high:Q"),
         base.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=36)).encode(
             y=y,
+            strokeDash=dash,
             tooltip=[
                 alt.Tooltip("group:N"),
-                alt.Tooltip("lag:Q"),
+                alt.Tooltip("lag:Q", title="lag (outputs of one kind)"),
                 alt.Tooltip("distance:Q", format=".4f"),
                 alt.Tooltip("low:Q", format=".4f", title="lower quartile"),
                 alt.Tooltip("high:Q", format=".4f", title="upper quartile"),
@@ -218,19 +239,15 @@ def chart(answer: Lags) -> Any:
 def sentence(answer: Lags) -> str:
     """How runs move, group by group: what they remember, and whether they come back, wander off or stay."""
     parts = [
-        f"{group} ({_runs(found.num_runs)}) {_said(found, answer, group)}"
+        f"{group} ({counted(found.num_runs, 'run')}) {_said(found, answer, group)}"
         for group, found in answer.movements.items()
     ]
     more = f" {len(parts) - 4} more groups are not told." if len(parts) > 4 else ""
     text = f"{'. '.join(parts[:4])}.{more}" if parts else ""
     if answer.num_stuck:
-        stuck = f"{_runs(answer.num_stuck)} {'is' if answer.num_stuck == 1 else 'are'} stuck and drawn apart."
-        text = f"{text} {stuck}".strip()
+        are = "is" if answer.num_stuck == 1 else "are"
+        text = f"{text} {counted(answer.num_stuck, 'run')} {are} stuck and drawn apart.".strip()
     return f"By distances D(k) of {answer.modality}s of one run, k of them apart: {text}"
-
-
-def _runs(count: int) -> str:
-    return f"{count:,} run{'s' if count != 1 else ''}"
 
 
 MEMORY = {
@@ -252,7 +269,7 @@ def _said(found: Movement, answer: Lags, group: str) -> str:
         back = float(rows["distance"][found.returns_after - 1])
         typical = float(rows["distance"].to_numpy().mean())
         return (
-            f"{text} and comes back after {found.returns_after} outputs "
+            f"{text} and comes back after {counted(found.returns_after, answer.modality)} "
             f"(D({found.returns_after}) = {back:.2g}, over all lags {typical:.2g})"
         )
     parts = _parts(rows) if found.course == "grows" else ""

@@ -20,6 +20,7 @@ from panic.analysis.charts import (
     finish,
     first_names,
     names_of,
+    numbered,
     plain,
 )
 from panic.analysis.checks import OUTLIER, AnalysisError
@@ -44,6 +45,11 @@ NUM_RESAMPLES = 200
 MAX_DRAWN = 8  # cores of a chart
 MAX_TOLD = 4  # networks
 FOREVER = 1e9  # outputs; of a few shuffles that make a ring, so that a band has ends
+
+PASSAGES = {
+    "network": pl.String, "source": pl.String, "target": pl.String, "source_label": pl.Int64,
+    "target_label": pl.Int64, "num_moves": pl.Int64, "outputs": pl.Float64,
+}  # fmt: skip
 
 views = first_model
 
@@ -77,8 +83,8 @@ class CoreChain:
 class CoreChains:
     """Chains of networks; mean outputs from core to core; and where each core leads.
 
-    passages: network, source, target, num_moves (direct ones), outputs (mean first passage). committors:
-    network, name, source and target (the two cores where it is most), committor (the chance to come to the
+    passages: as PASSAGES; num_moves are direct ones, outputs the mean first passage. committors: network,
+    label and name, source and target (the two cores where it is most), committor (the chance to come to the
     target before the source), share (of the time since it was in this core last). absent: networks with too
     few moves.
     """
@@ -143,16 +149,9 @@ def _model(
         num_parts=num_parts,
         mixing=dynamics.mixing_time(matrix) if is_told else np.nan,
     )
-    names = _distinct([states.names[int(label)] for label in known])
-    return chain, _passages(network, names, matrix, counts), _committors(network, names, matrix, lasts)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names, with a number where one comes again: texts may begin alike."""
-    return [
-        f"{name} ({names[: i + 1].count(name)})" if name in names[:i] else name
-        for i, name in enumerate(names)
-    ]
+    names = [states.names[int(label)] for label in known]
+    passages = _passages(network, known.tolist(), names, matrix, counts)
+    return chain, passages, _committors(network, known.tolist(), names, matrix, lasts)
 
 
 def _relaxation(runs: list[NDArray[np.int64]], size: int) -> tuple[float, float, float]:
@@ -195,28 +194,32 @@ def in_random_order(runs: list[NDArray[np.int64]], size: int) -> Band | None:
 
 
 def _passages(
-    network: str, names: list[str], matrix: NDArray[np.float64], counts: NDArray[np.int64]
+    network: str, labels: list[int], names: list[str], matrix: NDArray[np.float64], counts: NDArray[np.int64]
 ) -> pl.DataFrame:
     size = len(names)
     times = np.stack([dynamics.mean_first_passage(matrix, target) for target in range(size)], axis=1)
     rows = [
-        (network, names[i], names[j], int(counts[i, j]), float(times[i, j]))
+        (network, names[i], names[j], labels[i], labels[j], int(counts[i, j]), float(times[i, j]))
         for i in range(size)
         for j in range(size)
         if i != j
     ]
-    columns = {"network": pl.String, "source": pl.String, "target": pl.String, "num_moves": pl.Int64}
-    return pl.DataFrame(rows, {**columns, "outputs": pl.Float64}, orient="row")
+    return pl.DataFrame(rows, PASSAGES, orient="row")
 
 
 def _committors(
-    network: str, names: list[str], matrix: NDArray[np.float64], lasts: list[NDArray[np.int64]]
+    network: str,
+    labels: list[int],
+    names: list[str],
+    matrix: NDArray[np.float64],
+    lasts: list[NDArray[np.int64]],
 ) -> pl.DataFrame:
     shares = np.bincount(np.concatenate(lasts), minlength=len(names)) / sum(map(len, lasts))
     target, source = np.argsort(-shares, kind="stable")[:2].tolist()
     return pl.DataFrame(
         {
             "network": network,
+            "label": labels,
             "name": names,
             "source": names[source],
             "target": names[target],
@@ -232,7 +235,7 @@ def chart(answer: CoreChains) -> dict[str, Any]:
     for network in names_of(answer.passages, "network")[:MAX_TOLD]:
         shares = answer.committors.filter(pl.col("network") == network).sort("share", descending=True)
         charts[network] = passage_chart(
-            answer.passages.filter(pl.col("network") == network), shares["name"].to_list(), network
+            answer.passages.filter(pl.col("network") == network), shares["label"].to_list(), network
         )
     between = answer.committors.filter(~pl.col("name").is_in([*_ends(answer.committors)]))
     if len(between):
@@ -244,21 +247,23 @@ def _ends(committors: pl.DataFrame) -> set[str]:
     return {*committors["source"], *committors["target"]}
 
 
-def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
-    """Mean outputs from core to core; columns source, target, outputs, num_moves; `names` in their order."""
-    drawn = names[:MAX_DRAWN]
-    number = {name: chr(ord("A") + place) for place, name in enumerate(drawn)}  # clusters have numbers
-    rows = [f"{number[name]}: {name}" for name in drawn]
-    shown = frame.filter(pl.col("source").is_in(drawn), pl.col("target").is_in(drawn)).with_columns(
+def passage_chart(frame: pl.DataFrame, labels: list[int], title: str) -> Any:
+    """Mean outputs from core to core; a frame as PASSAGES, and the labels of cores in their order."""
+    drawn = labels[:MAX_DRAWN]
+    names = dict(frame.select("source_label", "source").iter_rows())
+    rows = {label: numbered(label, names[label]) for label in drawn}
+    shown = frame.filter(
+        pl.col("source_label").is_in(drawn), pl.col("target_label").is_in(drawn)
+    ).with_columns(
         pl.when(pl.col("outputs").is_finite()).then("outputs"),
-        row=pl.col("source").replace_strict(dict(zip(drawn, rows, strict=True))),
-        column=pl.col("target").replace_strict(number),
+        row=pl.col("source_label").replace_strict(rows),
+        column=pl.col("target_label").cast(pl.String),
         label=pl.col("outputs").map_elements(_short, return_dtype=pl.String),
     )
     axis = alt.Axis(labelLimit=260, labelAngle=0, domain=False, ticks=False)
     base = alt.Chart(data(shown)).encode(
-        x=alt.X("column:N", sort=[*number.values()], title=None, axis=axis),
-        y=alt.Y("row:N", sort=rows, title=None, axis=axis),
+        x=alt.X("column:N", sort=[*map(str, drawn)], title=None, axis=axis),
+        y=alt.Y("row:N", sort=[*rows.values()], title=None, axis=axis),
     )
     scale = alt.Scale(type="log", range=["#0072B2", "#DCE6EE"])
     tips = [
@@ -279,8 +284,8 @@ def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
         ),
     )
     caption = "Outputs until it is in the column's region, mean, from when it was in the row's last."
-    if len(names) > len(drawn):
-        caption += f" {len(names) - len(drawn)} regions that are visited less are not drawn."
+    if len(labels) > len(drawn):
+        caption += f" {len(labels) - len(drawn)} regions that are visited less are not drawn."
     return finish(alt.layer(*layers), title, caption, height=max(90, 40 * len(drawn)))
 
 

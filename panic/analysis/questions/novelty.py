@@ -136,8 +136,10 @@ def _said(answer: Novelty) -> str:
         for row in rows.head(4).iter_rows(named=True)
     ]
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
+    text = f"Share of {answer.modality}s that are new to their run: {'; '.join(parts)}{more}."
+    if answer.num_runs == 1:
+        return f"{text} The one run made {counted(answer.num_outputs, f'different {answer.modality}')}."
     return (
-        f"Share of {answer.modality}s that are new to their run: {'; '.join(parts)}{more}. Of "
-        f"{answer.num_outputs:,} distinct {answer.modality}s, {answer.num_shared:,} are made by more than "
-        f"one of {answer.num_runs:,} runs."
+        f"{text} Of {answer.num_outputs:,} distinct {answer.modality}s, {answer.num_shared:,} are made by "
+        f"more than one of {answer.num_runs:,} runs."
     )

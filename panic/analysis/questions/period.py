@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import null_band, outside
+from panic.analysis.charts import counted, null_band, outside
 from panic.analysis.checks import AnalysisError, unit
 from panic.analysis.dynamics import periodicity, periodicity_of_pairs
 from panic.analysis.evidence import Evidence, Statistic, View, by_run, first_model
@@ -33,14 +33,16 @@ views = first_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Periods:
-    """Heights of the peaks of some runs beside their band, and the periods (outputs) of those that have one.
+    """Heights of the peaks of some runs beside their band, and the periods of those that have one.
 
-    num_runs: all that are neither stuck nor copies, of which the band has some.
+    Periods count outputs of the modality. num_runs: all that are neither stuck nor copies, of which the band
+    has some.
     """
 
     band: pl.DataFrame
     periods: pl.DataFrame
     num_runs: int
+    modality: str
 
 
 def table(evidence: Evidence, view: View) -> Periods:
@@ -56,7 +58,7 @@ def table(evidence: Evidence, view: View) -> Periods:
     beyond = set(band.filter(pl.col("value") > pl.col("high") + ROUNDING)["run"])
     found = [(run, periodicity(points).period) for run, points in chosen if run in beyond]
     periods = pl.DataFrame(found, {"run": pl.Int64, "period": pl.Int64}, orient="row").drop_nulls()
-    return Periods(band=band, periods=periods, num_runs=len(runs))
+    return Periods(band=band, periods=periods, num_runs=len(runs), modality=view.modality)
 
 
 def _likeness(points: Any) -> Any:
@@ -93,9 +95,11 @@ def sentence(answer: Periods) -> str:
     if len(answer.band) < answer.num_runs:
         tested += f" (of {answer.num_runs:,}, evenly chosen)"
     text = f"{len(answer.periods):,} of {tested} runs that are not stuck have a period"
+    if answer.num_runs == 1:
+        text = f"The one run that is not stuck has {'a' if len(answer.periods) else 'no'} period"
     if len(answer.periods):
         counts = answer.periods.group_by("period").len().sort(["len", "period"], descending=[True, False])
         period, times = counts.row(0)
-        outputs = "output" if period == 1 else "outputs"
-        text += f", most often of {period} {outputs} ({times:,} run{'s' if times != 1 else ''})"
+        often = f", most often of {counted(period, answer.modality)} ({counted(times, 'run')})"
+        text += often if answer.num_runs > 1 else f" of {counted(period, answer.modality)}"
     return f"{text}. {outside(answer.band, BAND)}"

@@ -125,6 +125,10 @@ def sentence(answer: Recurrences) -> str:
         verb, noun = SAID[str(modality)]
         back = int((rows["share"] > 0).sum())
         share = float(rows["share"].median() or 0.0)  # type: ignore[arg-type]
+        if len(rows) == 1:
+            again = f"{verb}s again what it has made before: {share:.0%} of its {noun}"
+            parts.append(f"The one run that is not stuck {again if back else f'{verb}s nothing twice'}")
+            continue
         parts.append(
             f"{back:,} of {len(rows):,} runs that are not stuck {verb} again what they have made before; in "
             f"the median run that is {share:.0%} of its {noun}"

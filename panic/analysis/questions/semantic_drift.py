@@ -175,7 +175,11 @@ def _chart(answer: SemanticDrift, direction: str) -> Any:
     x = alt.X("generation:Q", title="generation (output of this kind)", axis=STEPS)
     y = alt.Y("similarity:Q", title="cosine similarity to the start", scale=alt.Scale(zero=False))
     by = colour("network", names_of(curves, "network"))
-    tips = [alt.Tooltip("network:N"), alt.Tooltip("generation:Q"), alt.Tooltip("similarity:Q", format=".3f")]
+    tips = [
+        alt.Tooltip("network:N"),
+        alt.Tooltip("generation:Q", title="generation (output of this kind)"),
+        alt.Tooltip("similarity:Q", format=".3f"),
+    ]
     layers = [
         alt.Chart(data(curves))
         .mark_line(point=alt.OverlayMarkDef(size=36))

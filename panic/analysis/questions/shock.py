@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.chance import LEAST_PROMPTS, Chance, first_told, holm, least_told, matching
-from panic.analysis.charts import GREY, at_call, colour, data, finish, names_of
+from panic.analysis.charts import GREY, at_call, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, each_model
@@ -198,9 +198,10 @@ def chart(answer: Shocks) -> dict[str, Any]:
 def _chart(answer: Shocks, network: str) -> Any:
     frame = answer.curve.filter(pl.col("network").str.head(1000) == network)
     title = f"mean cosine distance of {answer.modality}s"
-    tips = [alt.Tooltip("arm:N"), alt.Tooltip("step:Q", title="model call"), alt.Tooltip("since:Q"),
+    since = "model calls since the first intervention"
+    tips = [alt.Tooltip("arm:N"), call_tip(), alt.Tooltip("since:Q", title=since),
             alt.Tooltip("distance:Q", format=".3f"), alt.Tooltip("num_pairs:Q", title="pairs")]  # fmt: skip
-    base = alt.Chart(data(frame)).encode(x=alt.X("since:Q", title="model calls since the first intervention"))
+    base = alt.Chart(data(frame)).encode(x=alt.X("since:Q", title=since))
     layers = alt.layer(
         base.mark_area(color=GREY, opacity=0.3).encode(
             y=alt.Y("low:Q", title=title), y2="high:Q", detail="arm:N"

@@ -161,7 +161,9 @@ def chart(answer: Diversity) -> dict[str, Any]:
     ]
     marks = alt.Chart(data(answer.steps)).mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=30))
     most = int(answer.steps["num_runs"].max() or 0)  # type: ignore[arg-type]
-    caption = f"Of the {answer.modality}s of at most {most:,} runs at one step. Falling: runs become alike."
+    caption = (
+        f"Of the {answer.modality}s of at most {most:,} runs at one model call. Falling: runs become alike."
+    )
     across = finish(marks.encode(x=call_axis(), y=score, color=shade, tooltip=tips), "across runs", caption)
     runs, others = first_names(answer.runs, "network")
     networks = names_of(runs, "network")
@@ -200,4 +202,4 @@ def sentence(answer: Diversity) -> str:
             f"{answer.modality}s"
         )
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
-    return f"Effective number of different {answer.modality}s at one step: {'; '.join(parts)}{more}."
+    return f"Effective number of different {answer.modality}s at one model call: {'; '.join(parts)}{more}."

@@ -246,13 +246,13 @@ FIELDS: tuple[Field, ...] = (
     _run("repeat", "number", "run.repeat", "which repeat it is", "repeat = 0"),
     _run("arm", "text", "run.arm", "its arm, or baseline", "arm != baseline"),
     _run("length", "number", "run.max_length", "how many steps it is to have", "length >= 100"),
-    _run("steps", "number", NUM_STEPS, "how many steps it has", "steps < 10"),
+    _run("steps", "number", NUM_STEPS, "how many steps (model calls) it has", "steps < 10"),
     _run(
         "state", "state", f"({RUN_STATE})", "where it stands", "state = stuck", "stuck", "repeated", "failure"
     ),
-    _run("period", "number", "stuck.period", "its period, if it is stuck", "period > 2", "stuck"),
+    _run("period", "number", "stuck.period", "its period (model calls)", "period > 2", "stuck"),
     _run(
-        "entry_step", "number", "stuck.entry_step", "since which step it is stuck", "entry_step < 10", "stuck"
+        "entry_step", "number", "stuck.entry_step", "stuck since this model call", "entry_step < 10", "stuck"
     ),
     _run("failure", "text", "failure.kind", "the kind of its failure", "failure = timeout", "failure"),
     _run("message", "text", "failure.message", "the message of its failure", "message ~ 'NaN'", "failure"),
@@ -298,7 +298,7 @@ FIELDS: tuple[Field, ...] = (
     *(
         _training(name, "number", f"training.{name}", about, example)
         for name, about, example in (
-            ("step", "how many steps it has", "step >= 1000"),
+            ("step", "how many steps (model calls) it has", "step >= 1000"),
             ("steps", "how many steps it is to have", "steps > 1e4"),
             ("loss", "its loss, of its last steps", "loss < 0.1"),
             ("val_loss", "its loss on validation items, of the last evaluation", "val_loss < 0.1"),

@@ -59,10 +59,10 @@ function Whole({ run, path, place, store, experiment, error }) {
       ? html`<img class="inline" src=${imageAddress(store, run.prompt.slice(6), 96)} alt="the prompt" />`
       : run.prompt}${run.prompt_length > run.prompt.length ? "…" : ""}</p>
     ${run.state === "stuck"
-      ? html`<p class="plain">Stuck since step ${run.entry_step} with a period of ${run.period} steps: all that follows is known.</p>`
+      ? html`<p class="plain">Stuck since model call ${run.entry_step} with a period of ${run.period} model calls: all that follows is known.</p>`
       : null}
-    ${run.repeated ? html`<p class="plain">Ended on request: ${run.repeated.times} times through ${run.repeated.period} steps.</p>` : null}
-    ${run.failure ? html`<p class="plain alarm">Failed at step ${run.failure.step} (${run.failure.kind}, ${run.failure.attempts} attempts): ${run.failure.message}</p>` : null}
+    ${run.repeated ? html`<p class="plain">Ended on request: ${run.repeated.times} times through ${run.repeated.period} model calls.</p>` : null}
+    ${run.failure ? html`<p class="plain alarm">Failed at model call ${run.failure.step} (${run.failure.kind}, ${run.failure.attempts} attempts): ${run.failure.message}</p>` : null}
     <${Message} error=${error || failure} />
     ${run.num_steps ? html`<${Slider} step=${here} max=${run.num_steps - 1} move=${move} />` : html`<p class="muted">It has no step yet.</p>`}
     <${Strip} ...${{ steps, here, seen, store, experiment, run }} />

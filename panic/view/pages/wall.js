@@ -236,8 +236,8 @@ function Row({ run, rows, settings, span, before, experiment, shade, isSeen }) {
       <span class="prompt" title=${run.prompt}>${shortPrompt(run.prompt)}</span>
       <small title=${run.network.join(" → ")}>${run.arm === "baseline" ? "" : `${run.arm} · `}${run.network.join(" → ")}</small>
       ${group && !SHOWN.includes(group) && run.fields ? html`<small class="group">${group}: ${text(run.fields[group]) || "–"}</small>` : null}
-      ${run.state === "stuck" ? html`<small>stuck since ${run.entry_step}, period ${run.period}</small>` : null}
-      ${run.failure ? html`<small class="alarm">failed at ${run.failure.step}: ${run.failure.message}</small>` : null}
+      ${run.state === "stuck" ? html`<small>stuck since model call ${run.entry_step}, period ${run.period} calls</small>` : null}
+      ${run.failure ? html`<small class="alarm">failed at model call ${run.failure.step}: ${run.failure.message}</small>` : null}
       ${run.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
     </a>
     <div class="tiles">
@@ -248,9 +248,9 @@ function Row({ run, rows, settings, span, before, experiment, shade, isSeen }) {
 }
 
 function why(run, step) {
-  if (run.failure) return `failed at step ${run.failure.step}`;
-  if (step >= run.max_length) return `ended after ${run.num_steps}`;
-  return run.num_steps ? `not yet: ${run.num_steps} steps` : "not begun";
+  if (run.failure) return `failed at model call ${run.failure.step}`;
+  if (step >= run.max_length) return `ended after ${run.num_steps} model calls`;
+  return run.num_steps ? `not yet: ${run.num_steps} model calls` : "not begun";
 }
 
 function Tile({ tile, run, size, end, here, rank }) {

@@ -61,6 +61,20 @@ def test_a_cell_reaches_to_the_next_output_of_its_run():
     assert rows["cluster"].unique().to_list() == ["0: a circle"]
 
 
+def test_steps_of_which_nothing_is_known_are_gaps(bench):
+    """A cell reached over outputs without a vector, and a run seemed to stay where it was not seen to be."""
+    for repeat, texts in enumerate(("aabbaabb", "aaxxxabb")):
+        bench.walk(texts, seed=-1, repeat=repeat)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    answer = clusters.table(bench.evidence, TEXT)
+    made = clusters.chart(answer)
+    [rows] = rows_of(made)
+    whole, torn = (rows.filter(pl.col("run") == run).sort("step") for run in (1, 2))
+    assert whole.select("step", "end").rows() == [(step, step + 2) for step in range(1, 16, 2)]
+    assert torn.select("step", "end").rows() == [(1, 3), (3, 5), (11, 13), (13, 15), (15, 17)]
+    assert made.to_dict()["title"]["subtitle"][-1].endswith("Gaps: 3 texts without a vector.")
+
+
 @pytest.mark.parametrize(
     ("arms", "networks", "said"),
     [

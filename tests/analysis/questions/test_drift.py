@@ -114,11 +114,13 @@ def test_every_chart_of_distances_says_how_far_unrelated_starts_are(bench):
         assert "rule" in [layer["mark"]["type"] for layer in made["layer"] if "mark" in layer]
 
 
-def test_of_long_runs_it_is_said_how_many_steps_are_drawn(bench):
+def test_of_long_runs_it_is_said_how_many_model_calls_are_drawn(bench):
     bench.walk("ab" * 150, seed=-1)
     bench.embed({"start": corner(0), "a": corner(1), "b": corner(2)})
     for chart in drift.chart(drift.table(bench.evidence, TEXT)).values():
-        assert "200 of 300 steps are drawn." in " ".join(chart.to_dict()["title"]["subtitle"])
+        assert "Drawn: 200 of the 300 model calls that gave texts." in " ".join(
+            chart.to_dict()["title"]["subtitle"]
+        )
 
 
 def test_one_long_run_does_not_speak_for_all(bench):

@@ -66,7 +66,7 @@ def test_labels_move_among_runs_that_are_alike_in_all_else():
             "run": range(8), "prompt": ["p", "q"] * 4, "seed": [-1] * 4 + [1] * 4,
             "network": [ARROW.join(pair) for pair in ("ac", "ac", "ad", "ad", "bc", "bc", "bd", "bd")],
         }
-    ).with_columns(plain_network="network", **PLAIN)  # fmt: skip
+    ).with_columns(plain_network="network", num_models=2, **PLAIN)  # fmt: skip
     found = factors.with_factors(runs)
     assert found.columns == ["run", "prompt", "network", "seed", "model at place 1", "model at place 2"]
     assert found["model at place 1"].to_list() == list("aaaabbbb")

@@ -42,6 +42,9 @@ def test_stuck_runs_are_apart_and_no_return_is_claimed_of_them(bench):
     assert list(answer.movements) == ["draw → tell"]
     assert answer.movements["draw → tell"].num_runs == 3
     assert "1 run is stuck and drawn apart." in lag.sentence(answer)
+    curve = lag.chart(answer).to_dict()["layer"][-1]["layer"][-1]["encoding"]
+    assert curve["color"]["scale"]["domain"] == ["draw → tell"], "a network has one colour"
+    assert curve["strokeDash"]["scale"]["domain"] == ["fresh noise", "stuck"]
 
 
 def test_a_run_that_ended_early_does_not_shorten_the_lags_of_the_others(bench):
@@ -51,7 +54,7 @@ def test_a_run_that_ended_early_does_not_shorten_the_lags_of_the_others(bench):
     answer = lag.table(bench.evidence, TEXT)
     assert answer.movements["draw → tell"].returns_after == 4
     assert "(1 run) is farther from the text before than in a random order" in lag.sentence(answer)
-    assert "comes back after 4 outputs (D(4) = 0" in lag.sentence(answer)
+    assert "comes back after 4 texts (D(4) = 0" in lag.sentence(answer)
 
 
 def test_a_run_of_two_texts_has_no_distances(bench):
@@ -88,7 +91,7 @@ def test_the_band_holds_95_percent_of_shuffled_orders():
     """Of other shuffles of the same runs than those it was made of."""
     rng = np.random.default_rng(0)
     points = [rng.normal(size=(30, 6)).astype(np.float32) for _ in range(5)]
-    paths = [lag._Path(group="g", points=one, is_stuck=False, is_copy=False) for one in points]
+    paths = [lag._Path(network="g", kind=lag.FRESH, points=one, is_copy=False) for one in points]
     _, band = lag._movement("g", paths, np.random.default_rng(1))
     draws = np.nanmedian(lag._shuffled(points, len(band), np.random.default_rng(2)), axis=0)
     inside = (draws >= band["null_low"].to_numpy()) & (draws <= band["null_high"].to_numpy())

@@ -25,9 +25,10 @@ def test_pictures_that_come_back_are_seen_although_no_text_does(bench):
     shares = dict(answer.shares.select("modality", "share").iter_rows())
     assert shares == {"text": 0, "image": pytest.approx(1 / 5)}
     said = recurrence.sentence(answer)
-    assert "0 of 1 runs that are not stuck say again" in said
-    assert "1 of 1 runs that are not stuck draw again" in said
-    assert "20% of its pictures" in said
+    assert said == (
+        "The one run that is not stuck says nothing twice. The one run that is not stuck draws again what it "
+        "has made before: 20% of its pictures."
+    )
 
 
 def test_returns_are_counted_over_whole_runs_and_the_last_outputs_drawn(bench):

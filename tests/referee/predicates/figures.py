@@ -131,6 +131,8 @@ def recurrence(case: Case) -> Rulings:
         r"(\d[\d,]*) of (\d[\d,]*) runs [^.]*? again[^.]*?that is ([\d.]+) ?% of its (?:text|picture|image)s",
         case.sentence,
     )
+    words = r"The one run that is not stuck \w+ (?:nothing twice|again what [^:]*: ([\d.]+) ?% of its)"
+    told += [(str(int(bool(share))), "1", share or "0") for share in re.findall(words, case.sentence)]
     for again, of, share in told:
         right = sum(share > 0 for share in repeats), len(free)
         yield _is("so many runs repeat themselves", (*_numbers(again), *_numbers(of)), right)
