@@ -181,10 +181,11 @@ def test_a_run_that_lies_in_two_stores_counts_once(tmp_path: Path) -> None:
 def test_shards_are_compared_as_one_experiment(tmp_path: Path) -> None:
     """Side by side took single stores only. Runs of the shards are measured together, one of both once."""
     shards = [Looked(tmp_path / name, 0) for name in ("one", "two", "whole")]
-    for shard, prompts in zip(shards, ("xb", "yb", "xyb"), strict=True):
-        for prompt in prompts:
+    for shard, own in zip(shards, ("bx", "by", "bxy"), strict=True):
+        for prompt in "bxy":  # the images of a run tell its number, which has to be the same everywhere
             run = shard.add(prompt, seed=ord(prompt))
-            shard.step(run, *(f"{prompt} {step}" for step in range(6)))
+            if prompt in own:
+                shard.step(run, *(f"{prompt} {step}" for step in range(6)))
     with serving(*(shard.store.path for shard in shards)) as served:
         answer = served.get("/api/1/side?of=0+1/wall,2/wall")
         assert answer.status == 200, answer.body
