@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from panic.cli.common import Shared, command, say
 from panic.cli.render import console
 from panic.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars
 
 
 @command
@@ -93,16 +97,33 @@ def _restore(shared: Shared, path: Path) -> None:
         console().print(f"Imported: {', '.join(told) or 'nothing'}\nStore: {shared.store_path()}")
 
 
-def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:
+class _Rows(Collection[dict[str, Any]]):
+    """The rows of a table, made one after another: as a list, those of images take their bytes twice."""
+
+    def __init__(self, frame: polars.DataFrame) -> None:
+        self._frame = frame
+
+    def __len__(self) -> int:
+        return self._frame.height
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._frame.iter_rows(named=True, buffer_size=64)
+
+    def __contains__(self, row: object) -> bool:
+        return any(one == row for one in self)
+
+
+def _tables(path: Path) -> dict[str, Collection[dict[str, Any]]]:
     """The rows of an export's files."""
     import polars
 
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, Collection[dict[str, Any]]] = {}
     for file in sorted(path.glob("*.parquet")):
         if file.is_symlink() or not file.is_file():
             raise UsageError(f"{file} is a link or no file, and an export has none.")
         try:
-            found[file.stem] = polars.read_parquet(file, glob=False).to_dicts()
+            frame = polars.read_parquet(file, glob=False)
+            found[file.stem] = _Rows(frame) if file.stem == "image" else frame.to_dicts()
         except (polars.exceptions.PolarsError, OSError) as error:
             raise UsageError(f"{file} cannot be read: {error}") from error
     return found

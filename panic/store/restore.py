@@ -9,7 +9,7 @@ it comes in one transaction, or nothing. Texts and images have to be what their 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,8 @@ from panic.store.trainings import bring
 
 SHOWN_PROBLEMS = 5
 Row = Mapping[str, Any]
-Tables = Mapping[str, Sequence[Row]]
+Tables = Mapping[str, Collection[Row]]
+"""The images are read row by row, so that they need not all be in memory."""
 NUMBERED = ("experiment", "session", "batch", "run", "diagram")
 """Tables whose rows are given new numbers."""
 REFERENCES = {
@@ -129,22 +130,24 @@ def _restore_trainings(store: Store, connection: apsw.Connection, tables: Tables
 @contextmanager
 def _images(store: Store, tables: Tables) -> Iterator[None]:
     """Have the images that the export names, written before its rows; if those are refused, they go again."""
-    wanted = {row["digest"] for row in tables["output"] if row["modality"] == "image"}
-    images = {row["digest"]: row for row in tables.get("image", ())}
-    if lacking := wanted - images.keys():
-        raise StoreCorrupt(
-            f"The export lacks {len(lacking):,} images.", hint="Write it with panic export --images."
-        )
-    known = {digest.hex() for (digest,) in store.images.rows("SELECT digest FROM image")}
-    new = [(bytes.fromhex(digest),) for digest in sorted(wanted - known)]
+    lacking = {row["digest"] for row in tables["output"] if row["modality"] == "image"}
+    new = []
     with store.images.transaction() as connection:
-        for digest in sorted(wanted):
-            row = images[digest]
+        for row in tables.get("image", ()):
+            if (digest := row["digest"]) not in lacking:
+                continue
             if image_digest(decode_image(row["bytes"])).hex() != digest:
                 raise ValueError(f"image {digest[:12]} is another image")
             connection.execute(
                 "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
                 (bytes.fromhex(digest), row["encoding"], row["bytes"]),
+            )
+            if connection.changes():  # those that were there stay, whatever comes
+                new.append((bytes.fromhex(digest),))
+            lacking.discard(digest)
+        if lacking:
+            raise StoreCorrupt(
+                f"The export lacks {len(lacking):,} images.", hint="Write it with panic export --images."
             )
     try:
         yield
@@ -205,7 +208,7 @@ def _refuse_strays(tables: Tables) -> None:
             raise ValueError(f"{table} are of diagrams that are not there, {len(strays):,} of them")
 
 
-def _outputs(rows: Sequence[Row]) -> Iterator[Row]:
+def _outputs(rows: Collection[Row]) -> Iterator[Row]:
     for row in rows:
         digest = bytes.fromhex(row["digest"])
         if row["modality"] == "text" and text_digest(row["text"]) != digest:
@@ -213,7 +216,7 @@ def _outputs(rows: Sequence[Row]) -> Iterator[Row]:
         yield {**row, "digest": digest}
 
 
-def _by_key(store: Store, table: str, key: str, rows: Sequence[Row]) -> dict[int, int]:
+def _by_key(store: Store, table: str, key: str, rows: Collection[Row]) -> dict[int, int]:
     """The numbers of rows that have a key of their own; those that are not there are written."""
     numbers = {}
     for row in rows:

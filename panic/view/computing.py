@@ -91,7 +91,7 @@ class Computing:
             if found := self._known(key, state):  # whoever came first has asked the same
                 return found
             said = {**asked, "path": str(source.path.resolve())}
-            if len(asked.get("stores", {})) > 1:
+            if any(len(one.get("stores", {})) > 1 for one in (asked, *asked.get("sides", ()))):
                 said["folder"] = self._folder(source)
             try:
                 found = {**await process.ask(said, LONGEST_S, is_gone), "at": time.time()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from panic.errors import StoreMissing
 from panic.store import Store, reading
 from panic.store.annotations import run_uid
 from panic.store.merging.merge import merge
+from panic.store.records import RunRow
 from panic.store.store import FILES
 
 MOST_IMAGE_BYTES = 2**29
@@ -72,16 +73,28 @@ def _image_bytes(path: Path) -> int:
 
 
 def numbers(stores: Mapping[str, str], name: str) -> dict[str, tuple[str, int]]:
-    """Where the runs of an experiment are, by uid: the key of a store, and the number there.
-
-    Of a run that several stores have, it is in the one where it is longest, or the first of those.
-    """
-    found: dict[str, tuple[str, int]] = {}
-    longest: dict[str, int] = {}
+    """Where the runs of an experiment are, by uid: the key of a store, and the number there."""
+    parts = []
     for key, path in stores.items():
         with Store(Path(path), copy_older=True) as store:
-            for run in reading.runs(store, reading.experiment(store, name).id):
-                uid = run_uid(name, run)
-                if run.num_steps > longest.get(uid, -1):
-                    found[uid], longest[uid] = (key, run.id), run.num_steps
+            parts.append((key, reading.runs(store, reading.experiment(store, name).id)))
+    return {uid: (key, run.id) for uid, (key, run) in each_once(parts, name).items()}
+
+
+def each_once(parts: Iterable[tuple[str, Sequence[RunRow]]], name: str) -> dict[str, tuple[str, RunRow]]:
+    """Runs of an experiment of this name, by uid, with the store (its key) that each is taken from.
+
+    Of a run that several stores have, it is the one where it is longest, of those one that has ended, or the
+    first: another one may be a snapshot of earlier.
+    """
+    found: dict[str, tuple[str, RunRow]] = {}
+    for key, runs in parts:
+        for run in runs:
+            uid = run_uid(name, run)
+            if uid not in found or _reached(run) > _reached(found[uid][1]):
+                found[uid] = key, run
     return found
+
+
+def _reached(run: RunRow) -> tuple[int, bool]:
+    return run.num_steps, run.state not in ("todo", "running")

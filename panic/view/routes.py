@@ -61,6 +61,7 @@ def routes(context: Context) -> list[BaseRoute]:
         f"{one}/values/{{field}}": _values,
         f"{one}/work": _work,
         "/api/1/shards/{stores}/experiments/{experiment}/turns": shards.turns,
+        "/api/1/shards/{stores}/experiments/{experiment}/counts": shards.counts,
         "/api/1/trainings": _trainings,
         "/api/1/trainings/{training}": _training,
         "/api/1/trainings/{training}/samples/{step:int}": _sample,

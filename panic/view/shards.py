@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 
 from panic.cli.finding import known_fields
 from panic.errors import UsageError
-from panic.store import reading
+from panic.store import reading, standing
 from panic.store.finding.queries import Query, table
 from panic.view.context import Context
+from panic.view.merged import each_once
 from panic.view.sources import Source
 
 MOST_STORES = 64
@@ -30,7 +32,7 @@ def turns(context: Context, request: Request) -> dict[str, Any]:
     sort = request.query_params.get("sort", "")
     names = [name.strip() for name in sort.split(",") if name.strip()]
     lists = []
-    for number, source in enumerate(_sources(context, request.path_params["stores"])):
+    for number, source in enumerate(sources_of(context, request.path_params["stores"])):
         with source.reading() as store:
             row = reading.experiment(store, request.path_params["experiment"])
             where = request.query_params.get("where") or None
@@ -41,13 +43,43 @@ def turns(context: Context, request: Request) -> dict[str, Any]:
     return {"turns": [number for _, number in heapq.merge(*lists)]}
 
 
+def counts(context: Context, request: Request) -> Mapping[str, Any]:
+    """How many runs stores have together, and in which states: a run that several of them have counts once.
+
+    Counted again once in a while only, as standings are. Raises UsageError for too many stores; NotFound.
+    """
+    name = request.path_params["experiment"]
+    sources = sources_of(context, request.path_params["stores"])
+    states, uids = [], []
+    for source in sources:
+        with source.reading() as store:
+            states.append((source.key, source.files, store.revision))
+            uids.append(reading.experiment(store, name).uid)
+
+    def make() -> dict[str, Any]:
+        parts = []
+        for source in sources:
+            with source.reading() as store:
+                parts.append((source.key, reading.runs(store, reading.experiment(store, name).id)))
+        runs = [run for _, run in each_once(parts, name).values()]
+        found = dict.fromkeys(standing.RUN_COUNTS, 0)
+        for run in runs:
+            found["begun" if run.state == "running" else run.state] += 1
+        found |= {"runs": len(runs), "invocations": sum(run.num_steps for run in runs)}
+        return {"counts": found, "revision": revision}
+
+    revision = sum(of for *_, of in states)
+    files = (f"{key}-{files}" for key, files, _ in states)
+    return context.computing.status(("counts", *files, *uids), revision, make)
+
+
 def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, Any]]:
     """The first of an address's stores, the states of all, and what is asked: an experiment of `stores`.
 
     Raises UsageError for too many stores; NotFound where one has no such experiment.
     """
     states, rows, stores = [], [], {}
-    sources = _sources(context, request.path_params["store"])
+    sources = sources_of(context, request.path_params["store"])
     for source in sources:
         with source.reading() as store:
             rows.append(reading.experiment(store, request.path_params["experiment"]))
@@ -59,7 +91,7 @@ def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, An
     return sources[0], "+".join(states), {"experiment": experiment, "stores": stores}
 
 
-def _sources(context: Context, keys: str) -> list[Source]:
+def sources_of(context: Context, keys: str) -> list[Source]:
     """The stores that an address names, with + between them. Raises UsageError for too many, and NotFound."""
     found = dict.fromkeys(keys.split("+"))
     if len(found) > MOST_STORES:

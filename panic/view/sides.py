@@ -1,5 +1,7 @@
 """Two to six runs or experiments beside each other, also of several stores: what is asked, and the answer.
 
+An experiment may be one whose shards are in several stores, which are merged as for its questions.
+
 The figures are those of `panic compare`; a single run is compared as an experiment of one run.
 """
 
@@ -9,7 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -20,6 +22,7 @@ from panic.store import Store, reading
 from panic.store.records import ExperimentRow
 from panic.view.context import Context
 from panic.view.records import find_run, number
+from panic.view.shards import sources_of
 from panic.view.sources import Source
 
 MOST = 6
@@ -28,8 +31,9 @@ MOST = 6
 def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, Any]]:
     """The first store, the states of all, and what is asked.
 
-    `of` names them: STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, with commas between. Raises UsageError for
-    too few or too many, and what is named twice; NotFound.
+    `of` names them: STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, with commas between; STORE may be several, with
+    + between them, of an experiment. Raises UsageError for too few or too many, what is named twice, and a
+    run of several stores; NotFound.
     """
     names = list(filter(None, request.query_params.get("of", "").split(",")))
     if not 2 <= len(names) <= MOST:
@@ -37,40 +41,57 @@ def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, An
     sources, states, sides = [], [], []
     for name in names:
         key, experiment, run = [*map(unquote, name.split("/")), "", ""][:3]
-        source = context.sources[key]
-        with source.reading() as store:
-            row = reading.experiment(store, experiment)
-            one = find_run(store, row, number({"run": run}, "run", 0)).id if run else None
-            states.append(source.state_of(store))
-        sources.append(source)
+        key = key.replace(" ", "+")  # which a + in the question of an address stands for
+        found = sources_of(context, key)
+        if run and len(found) > 1:
+            raise UsageError(f"{key[:40]}: a run is in one store.", hint="Name the run of one of them.")
+        for source in found:
+            with source.reading() as store:
+                row = reading.experiment(store, experiment)
+                one = find_run(store, row, number({"run": run}, "run", 0)).id if run else None
+                states.append(source.state_of(store))
+        sources.append(found)
         told = row.name if one is None else f"{row.name} run {one}"
-        sides.append({"path": str(source.path.resolve()), "experiment": row.uid, "run": one, "name": told})
-    if len({(side["path"], side["experiment"], side["run"]) for side in sides}) < len(sides):
+        # What is merged keeps the uid of any of them.
+        uid = row.uid if len(found) == 1 else row.name
+        stores = {source.key: str(source.path.resolve()) for source in found}
+        sides.append({"stores": stores, "experiment": uid, "run": one, "name": told})
+    if len({(frozenset(side["stores"]), side["experiment"], side["run"]) for side in sides}) < len(sides):
         raise UsageError("One of them is named twice.", hint="Name different runs or experiments.")
     known = Counter(side["name"] for side in sides)
-    for source, side in zip(sources, sides, strict=True):
+    for found, side in zip(sources, sides, strict=True):
         if known[side["name"]] > 1:
-            side["name"] = f"{side['name']} in store {source.key}"
-    return sources[0], "+".join(states), {"kind": "side", "sides": sides}
+            keys = "+".join(side["stores"])
+            side["name"] = f"{side['name']} in store{'s' * (len(found) > 1)} {keys}"
+    return sources[0][0], "+".join(states), {"kind": "side", "sides": sides}
 
 
-def answer(store: Store, asked: Mapping[str, Any], loaded: object) -> dict[str, Any]:
+class Merging(Protocol):
+    """Who merges the stores of a side."""
+
+    def side(self, place: int, stores: Mapping[str, str], folder: str) -> Path:
+        """The folder of the store that these (paths by key) are together, kept while `place` has the same."""
+
+
+def answer(store: Store, asked: Mapping[str, Any], loaded: Merging) -> dict[str, Any]:
     """What they differ in, their metrics, how far each is from the first, as `panic compare --json` tells.
 
-    `sides`: {"path", "experiment", "run", "name"} of each; run is null for a whole experiment.
+    `sides`: {"stores" (paths by key), "experiment", "run", "name"} of each; run is null for a whole
+    experiment, whose stores may be several.
     """
     from panic.analysis.contrasts import Contrast, contrasted, said
     from panic.analysis.paired import CAVEAT, paired, side
 
     names = [one["name"] for one in asked["sides"]]
     with contextlib.ExitStack() as stack:
-        stores = {asked["path"]: store}
-        for path in dict.fromkeys(one["path"] for one in asked["sides"] if one["path"] != asked["path"]):
-            stores[path] = stack.enter_context(Store(Path(path), copy_older=True))
-        rows = [
-            (stores[one["path"]], reading.experiment(stores[one["path"]], one["experiment"]))
-            for one in asked["sides"]
-        ]
+        opened, rows = {asked["path"]: store}, []
+        for place, one in enumerate(asked["sides"]):
+            path = next(iter(one["stores"].values()))
+            if len(one["stores"]) > 1:
+                path = str(loaded.side(place, one["stores"], asked["folder"]))
+            if path not in opened:
+                opened[path] = stack.enter_context(Store(Path(path), copy_older=True))
+            rows.append((opened[path], reading.experiment(opened[path], one["experiment"])))
         runs = [one["run"] for one in asked["sides"]]
         of_runs = said([_of_run(of, row, run) for (of, row), run in zip(rows, runs, strict=True)])
         found = [Contrast(section="run", field=field, values=values) for field, values in of_runs]

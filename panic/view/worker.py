@@ -105,6 +105,7 @@ class _Loaded:
         self._files: tuple[int, ...] = ()
         self._evidence: tuple[str, Evidence] | None = None
         self._merged = Merged()
+        self._sides: dict[int, Merged] = {}
         self.conflicts: list[str] = []
         """What the stores that were last asked about do not agree in."""
 
@@ -118,6 +119,15 @@ class _Loaded:
             path = str(self._merged.path(stores, Path(asked["folder"])))
             self.conflicts = self._merged.conflicts
         return self._at(path)
+
+    def side(self, place: int, stores: Mapping[str, str], folder: str) -> Path:
+        """Stores (paths by key) merged beside `folder`, for what is compared at a place."""
+        own = Path(f"{folder}-side-{place}")
+        own.mkdir(exist_ok=True)
+        merged = self._sides.setdefault(place, Merged())
+        found = merged.path(stores, own)
+        self.conflicts = [*self.conflicts, *merged.conflicts]
+        return found
 
     def _at(self, path: str) -> Store:
         """The store at a path: opened anew if it has changed, and what was loaded is forgotten then."""

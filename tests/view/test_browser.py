@@ -394,6 +394,25 @@ def test_experiments_of_two_stores_stand_side_by_side(
     other.store.close()
 
 
+def test_shards_stand_beside_another_experiment(browser: Browser, looked: Looked, tmp_path: Path) -> None:
+    """Each of their runs once, with the images of the store that has it, and counted once."""
+    other = Looked(tmp_path / "other", 1)
+    other.step(other.runs[0], "a", "b")
+    new = other.add("of the other alone")
+    other.step(new, "c")
+    with seen(browser, looked.store.path, other.store.path) as served:
+        page = browser.open(f"{served.url}#/side?of=0+1/wall,0/wall&step=1", height=2000)
+        for one, run in ((other, new), (looked, looked.runs[3])):
+            digest = one.outputs[run][1]
+            page.wait(f"document.querySelector('.sides .card:first-child [data-digest=\"{digest}\"]')")
+        total = len(looked.runs) + 1
+        assert page.eval("document.querySelectorAll('.sides .card:first-child article').length") == total
+        page.wait("document.querySelector('[data-compared]')")
+        page.eval("location.hash = '#/0+1/wall/status'")
+        page.wait(f"document.querySelector('main').innerText.includes('of {total} have ended')")
+    other.store.close()
+
+
 def test_runs_are_compared_and_an_address_that_is_none_is_told(browser: Browser, wall: Served) -> None:
     page = browser.open(f"{wall.url}#/side?of=0/wall/1,0/wall/2&step=3")
     page.wait("document.querySelector('[data-compared]')")

@@ -159,6 +159,52 @@ def test_shards_in_two_stores_have_one_order(tmp_path: Path, known: Known, sort:
         assert served.get(path.replace("0+1", "0+7")).status == 404
 
 
+def test_a_run_that_lies_in_two_stores_counts_once(tmp_path: Path) -> None:
+    """Progress of shards counted it twice: a snapshot of earlier beside its store doubled everything."""
+    early, late = Looked(tmp_path / "early", 2), Looked(tmp_path / "late", 3)
+    early.step(early.runs[0], "a")
+    late.step(late.runs[0], "a", "b")
+    late.step(late.runs[2], "c")
+    path = "/api/1/shards/0+1/experiments/wall/counts"
+    with serving(early.store.path, late.store.path) as served:
+        answer = served.get(path)
+        assert answer.status == 200, answer.body
+        assert problems("/api/1/shards/{stores}/experiments/{experiment}/counts", answer.json) == []
+        counts = answer.json["counts"]
+        alone = served.get("/api/1/stores/1/experiments/wall").json["counts"]
+        assert served.get(path.replace("0+1", "0+7")).status == 404
+    assert alone == counts == {**dict.fromkeys(counts, 0), "runs": 3, "todo": 1, "begun": 2, "invocations": 6}
+    early.store.close()
+    late.store.close()
+
+
+def test_shards_are_compared_as_one_experiment(tmp_path: Path) -> None:
+    """Side by side took single stores only. Runs of the shards are measured together, one of both once."""
+    shards = [Looked(tmp_path / name, 0) for name in ("one", "two", "whole")]
+    for shard, own in zip(shards, ("bx", "by", "bxy"), strict=True):
+        for prompt in "bxy":  # the images of a run tell its number, which has to be the same everywhere
+            run = shard.add(prompt, seed=ord(prompt))
+            if prompt in own:
+                shard.step(run, *(f"{prompt} {step}" for step in range(6)))
+    with serving(*(shard.store.path for shard in shards)) as served:
+        answer = served.get("/api/1/side?of=0+1/wall,2/wall")
+        assert answer.status == 200, answer.body
+        assert problems("/api/1/side", answer.json) == []
+        assert answer.json["experiments"] == ["wall in stores 0+1", "wall in store 2"]
+        assert answer.json["conflicts"] == []
+        metrics = answer.json["metrics"]
+        assert any(one["num_runs"] for metric in metrics for one in metric["summaries"])
+        for metric in metrics:
+            assert [one["num_runs"] for one in metric["summaries"]] in ([3, 3], [0, 0]), metric
+        assert served.get("/api/1/side?of=0/wall,0+1/wall").status == 200
+        for of, told in (("0+1/wall,1+0/wall", "named twice"), ("0+1/wall/1,2/wall", "is in one store")):
+            wrong = served.get(f"/api/1/side?of={of}")
+            assert (wrong.status, told in wrong.json["error"]) == (400, True)
+        assert served.get("/api/1/side?of=0+7/wall,2/wall").status == 404
+    for shard in shards:
+        shard.store.close()
+
+
 def test_the_first_runs_come_with_their_cells(shared: Shared) -> None:
     """A wall is drawn from one answer: of two runs, in the order of the list, within the limit."""
     served, *_ = shared

@@ -1,4 +1,5 @@
 // An experiment whose shards are in several stores, which the address names with + between them.
+import { experimentPath } from "./api.js";
 import { useAnswer } from "./parts.js";
 
 export function useStoreNames(isNeeded = true) {
@@ -18,13 +19,25 @@ export function useAnswers(paths, query = {}, how = {}) {
   };
 }
 
-// Shards of one experiment: all of their runs, the longest of their lengths.
-export function together(parts) {
+// An experiment as each of the stores has it, and as all have it together; null until all is known.
+export function useExperiment(stores, experiment) {
+  const { all, error } = useAnswers(stores.map((one) => experimentPath(one, experiment)));
+  const { found, error: uncounted } = useAnswer(stores.length > 1 ? countsPath(stores, experiment) : "");
+  const isKnown = all && (stores.length === 1 || found);
+  return { all: isKnown ? all : null, about: isKnown ? together(all, found?.counts) : null, error: error || uncounted };
+}
+
+export function countsPath(stores, experiment) {
+  return `shards/${stores.map(encodeURIComponent).join("+")}/experiments/${encodeURIComponent(experiment)}/counts`;
+}
+
+// Shards of one experiment: all of their runs, each counted once, and the longest of their lengths.
+export function together(parts, counts) {
   if (parts.length === 1) return parts[0];
   const states = [...new Set(parts.map((part) => part.state))];
   const sessions = parts.flatMap((part) => part.sessions).sort((a, b) => a.started_at - b.started_at);
   return {
-    ...parts[0], counts: sum(parts.map((part) => part.counts)), state: states.join(", "), sessions,
+    ...parts[0], counts, state: states.join(", "), sessions,
     max_length: Math.max(...parts.map((part) => part.max_length)),
   };
 }

@@ -3,12 +3,13 @@ import { html, useEffect, useState } from "./preact.js";
 import { bundle, experimentPath, get, imageAddress } from "./api.js";
 import { address, decoded, go, replace } from "./route.js";
 import { Badge, Message, count, network, shortPrompt } from "./parts.js";
+import { countsPath, together } from "./shards.js";
 import { Slider } from "./slider.js";
 
 const MOST = 6;
 const SHOWN_RUNS = 12;
 
-// `of` names them: STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, with commas between them.
+// `of` names them: STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, with commas between them; 0+1 are stores with shards.
 export function Side({ place }) {
   const { of = "", step: asked = "0" } = place.query;
   const names = of.split(",").filter(Boolean).slice(0, MOST).map((one) => one.split("/").map(decoded));
@@ -18,12 +19,19 @@ export function Side({ place }) {
     let isHere = true;
     const load = async () => {
       const entries = await Promise.all(names.map(async (name) => {
-        const [store, experiment, run] = name;
-        const path = experimentPath(store, experiment);
-        const [about, runs] = await Promise.all([
-          get(path), run ? get(`${path}/runs/${run}`).then((one) => ({ total: 1, runs: [one] })) : get(`${path}/runs`, { limit: SHOWN_RUNS }),
-        ]);
-        return [name.join("/"), { about, ...runs, path }];
+        const [keys, experiment, run] = name;
+        const stores = keys.split(/[+ ]/); // a + in the query of an address stands for a space
+        const parts = await Promise.all(stores.map(async (store) => {
+          const path = experimentPath(store, experiment);
+          const [about, runs] = await Promise.all([
+            get(path), run ? get(`${path}/runs/${run}`).then((one) => [one]) : get(`${path}/runs`, { limit: SHOWN_RUNS }).then((one) => one.runs),
+          ]);
+          return { about, runs: runs.map((one) => ({ ...one, store })) };
+        }));
+        const counted = stores.length > 1 ? await get(countsPath(stores, experiment)) : null;
+        const about = together(parts.map((part) => part.about), counted?.counts);
+        const runs = eachOnce(parts.flatMap((part) => part.runs)).slice(0, SHOWN_RUNS);
+        return [name.join("/"), { about, runs, total: run ? 1 : about.counts.runs }];
       }));
       if (isHere) setFound(Object.fromEntries(entries));
     };
@@ -39,7 +47,7 @@ export function Side({ place }) {
     <h1>Side by side</h1>
     <form class="bar" onSubmit=${(e) => (e.preventDefault(), go(["side"], { of: e.target.elements.of.value.trim(), step: asked }))}>
       <label>of <input data-search name="of" size="50" key=${of} defaultValue=${of} placeholder="0/demo/3,0/demo/4" /></label><button>Show</button>
-      <span class="muted">STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, up to ${MOST}</span></form>
+      <span class="muted">STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, up to ${MOST}; 0+1/EXPERIMENT has its shards together</span></form>
     <${Message} error=${error} />
     ${columns.length ? html`<${Slider} step=${step} max=${max} move=${move} />` : null}
     <div class="sides" style=${{ gridTemplateColumns: `repeat(${Math.max(1, columns.length)}, minmax(150px, 1fr))` }}>
@@ -48,23 +56,37 @@ export function Side({ place }) {
     ${names.length > 1 && !bundle ? html`<${Compared} of=${of} />` : null}`;
 }
 
-function Column({ name: [store, experiment], one, step }) {
+// Of a run that several stores have, the longest.
+function eachOnce(runs) {
+  const found = new Map();
+  for (const run of runs) {
+    const key = JSON.stringify([run.network, run.prompt, run.seed, run.repeat, run.arm]);
+    if (!found.has(key) || run.num_steps > found.get(key).num_steps) found.set(key, run);
+  }
+  return [...found.values()];
+}
+
+function Column({ name: [keys, experiment], one, step }) {
   const [cells, setCells] = useState([]);
   useEffect(() => {
     const stop = new AbortController();
-    get(`${one.path}/cells`, { runs: one.runs.map((run) => run.run).join(","), step, before: 1 }, stop.signal)
-      .then((answer) => setCells(answer.cells), () => {});
+    const stores = [...new Set(one.runs.map((run) => run.store))];
+    Promise.all(stores.map(async (own) => {
+      const runs = one.runs.filter((run) => run.store === own).map((run) => run.run).join(",");
+      const answer = await get(`${experimentPath(own, experiment)}/cells`, { runs, step, before: 1 }, stop.signal);
+      return answer.cells.map((cell) => ({ ...cell, store: own }));
+    })).then((all) => setCells(all.flat()), () => {});
     return () => stop.abort();
-  }, [one.path, step]);
+  }, [one, step]);
   return html`<section class="card">
-    <h2><a href=${address([store, experiment])}>${experiment}</a> <${Badge} state=${one.about.state} /></h2>
+    <h2><a href=${address([keys.replaceAll(" ", "+"), experiment])}>${experiment}</a> <${Badge} state=${one.about.state} /></h2>
     ${one.runs.map((run) => {
-      const own = cells.filter((cell) => cell.run === run.run);
-      return html`<article key=${run.run} data-run=${run.run}>
-        <a href=${address([store, experiment, "run", String(run.run)], { step })}><b>run ${run.run}</b></a> <${Badge} state=${run.state} />
+      const own = cells.filter((cell) => cell.run === run.run && cell.store === run.store);
+      return html`<article key=${`${run.store}:${run.run}`} data-run=${run.run}>
+        <a href=${address([run.store, experiment, "run", String(run.run)], { step })}><b>run ${run.run}</b></a> <${Badge} state=${run.state} />
         <small class="muted">${network(run.network)} · seed ${run.seed}${run.repeat ? ` · repeat ${run.repeat}` : ""} · ${run.arm} · ${shortPrompt(run.prompt).slice(0, 80)}</small>
         ${own.map((cell) => cell.modality === "image"
-          ? html`<img class="wide" src=${imageAddress(store, cell.digest, 256)} data-digest=${cell.digest} data-step=${cell.step} alt=${`step ${cell.step}`} />`
+          ? html`<img class="wide" src=${imageAddress(run.store, cell.digest, 256)} data-digest=${cell.digest} data-step=${cell.step} alt=${`step ${cell.step}`} />`
           : html`<p dir="auto" data-digest=${cell.digest} data-step=${cell.step}>${cell.text}</p>`)}
         ${own.length ? null : html`<p class="muted">nothing at step ${step}</p>`}
       </article>`;

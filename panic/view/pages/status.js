@@ -3,19 +3,18 @@ import { html } from "./preact.js";
 import { experimentPath } from "./api.js";
 import { address } from "./route.js";
 import { Badge, Message, count, duration, moment } from "./parts.js";
-import { standing, together, useAnswers, useStoreNames } from "./shards.js";
+import { standing, useAnswers, useExperiment, useStoreNames } from "./shards.js";
 
 export function Status({ store, experiment }) {
   const stores = store.split("+");
   const nameOf = useStoreNames(stores.length > 1);
   const whose = (place) => (stores.length > 1 ? `${nameOf(stores[place])}, ` : "");
   const of = (page) => stores.map((one) => experimentPath(one, experiment) + page);
-  const { all: abouts, error } = useAnswers(of(""));
+  const { about, error } = useExperiment(stores, experiment);
   const { all: standings, error: slow } = useAnswers(of("/status"), {}, { least: 1500 });
   const { all: failed } = useAnswers(of("/runs"), { where: "state = failed", limit: 50 }, { least: 5000 });
   const { all: work } = useAnswers(of("/work"), {}, { least: 1500 });
-  if (!abouts) return html`<${Message} error=${error} />`;
-  const about = together(abouts);
+  if (!about) return html`<${Message} error=${error} />`;
   const status = standings && standing(standings);
   const failures = failed ? failed.flatMap(({ runs }, place) => runs.map((run) => ({ run, place }))) : [];
   const devices = work ? work.flatMap((one, place) => one.devices.map((device) => ({ ...device, place }))) : [];

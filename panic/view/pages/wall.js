@@ -1,13 +1,13 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
 import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./preact.js";
-import { experimentPath, onChange } from "./api.js";
+import { onChange } from "./api.js";
 import { address, go, replace } from "./route.js";
 import { Thumbnail } from "./images.js";
 import { Badge, Message, count, shortPrompt } from "./parts.js";
 import { Remarks } from "./remarks.js";
 import { Search } from "./stores.js";
 import { Slider } from "./slider.js";
-import { together, useAnswers, useStoreNames } from "./shards.js";
+import { useExperiment, useStoreNames } from "./shards.js";
 import { Rows, tilesOf } from "./rows.js";
 import { colourOf, shadeOf } from "./colours.js";
 
@@ -20,8 +20,7 @@ export function Wall({ place, store, experiment }) {
   const { query } = place;
   const stores = store.split("+");
   const nameOf = useStoreNames(stores.length > 1);
-  const { all, error } = useAnswers(stores.map((one) => experimentPath(one, experiment)));
-  const about = all && together(all);
+  const { all, about, error } = useExperiment(stores, experiment);
   const settings = {
     size: SIZES[query.size] || SIZES[window.innerWidth < 600 ? "small" : "medium"],
     texts: query.texts || "below",
