@@ -172,7 +172,8 @@ def test_detailed_balance_of_moves_that_can_be_counted():
     assert ring.statistic == pytest.approx(54 * np.log(2))
     assert ring.num_rings == 1
     # 3 - 1, 2 - 0 and 2 - 1 of 9 moves are not matched.
-    mixed = reversibility([np.array([0, 1, 0, 1, 2, 0, 1]), np.array([1, 2, 0, 2]), np.array([1])], 3)
+    runs = [np.array(run) for run in ([0, 1], [1, 0, 1, 2, 0, 1], [1, 2, 0, 2], [1])]
+    mixed = reversibility(runs, 3)
     assert mixed.counts.tolist() == [[0, 3, 1], [1, 0, 2], [2, 0, 0]]
     assert mixed.net_share == pytest.approx(5 / 9)
     # Two rings that never meet, and a state where nobody was.
