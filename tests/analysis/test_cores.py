@@ -21,7 +21,7 @@ from panic.analysis.dynamics import (
     timescales,
     transition_matrix,
 )
-from panic.analysis.dynamics.reversibility import reversible_chain
+from panic.analysis.dynamics.reversibility import _drawn_counts, reversible_chain
 from tests.analysis.test_markov import TWO, gambler, simulated
 
 RANDOM_WALK = np.array([[0, 4, 2, 1], [4, 0, 3, 2], [2, 3, 0, 5], [1, 2, 5, 0]], dtype=float)
@@ -163,6 +163,34 @@ def test_moves_that_go_round_are_found():
     assert found.net_share > found.null_high > found.null_mean
     ring = reversibility([np.tile(np.arange(3), 9)], 3)
     assert (ring.net_share, ring.p_value) == (1.0, 0.005)
+
+
+def test_detailed_balance_of_moves_that_can_be_counted():
+    """A ring gone round 9 times: 27 moves, each sure in the one chain and as likely as back in the other."""
+    ring = reversibility([np.tile(np.arange(3), 10)[:28]], 3)
+    assert ring.counts.tolist() == [[0, 9, 0], [0, 0, 9], [9, 0, 0]]
+    assert ring.statistic == pytest.approx(54 * np.log(2))
+    assert ring.num_rings == 1
+    # 3 - 1, 2 - 0 and 2 - 1 of 9 moves are not matched.
+    runs = [np.array(run) for run in ([0, 1], [1, 0, 1, 2, 0, 1], [1, 2, 0, 2], [1])]
+    mixed = reversibility(runs, 3)
+    assert mixed.counts.tolist() == [[0, 3, 1], [1, 0, 2], [2, 0, 0]]
+    assert mixed.net_share == pytest.approx(5 / 9)
+    # Two rings that never meet, and a state where nobody was.
+    assert reversibility([np.array([0, 1, 2, 0]), np.array([3, 4, 5, 3])], 7).num_rings == 2
+
+
+def test_runs_are_drawn_from_their_starts_with_as_many_moves():
+    """A chain that knows one way only: every draw has the moves of the runs themselves, and no others."""
+    around = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=float)
+    runs = [np.array([1, 2, 0]), np.array([0, 1, 2, 0, 1]), np.array([2, 0])]
+    drawn = _drawn_counts(around, runs, 20, np.random.default_rng(0))
+    assert drawn.tolist() == [[[0, 2, 0], [0, 0, 2], [3, 0, 0]]] * 20
+    chain = np.array([[0.25, 0.75], [0.5, 0.5]])
+    even = _drawn_counts(chain, [np.zeros(2, int)], 4000, np.random.default_rng(0))
+    assert even.sum() == 4000
+    assert even[:, 1].sum() == 0, "runs of one move start in the first state"
+    assert even[:, 0, 1].mean() == pytest.approx(0.75, abs=0.03)  # 4 standard errors
 
 
 def test_moves_without_a_ring_are_refused():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from panic import run
 from panic.analysis.contrasts import commit_range, contrasts, differences
 from panic.analysis.data import load
 from panic.analysis.metrics import METRICS, metric
-from panic.analysis.paired import LEAST_UNITS, PER_STEP, paired, pairing, side
+from panic.analysis.paired import LEAST_UNITS, PER_STEP, Side, paired, pairing, side
 from panic.config import ExperimentConfig
 from panic.errors import NotFound
 from panic.store import Store, reading
@@ -150,6 +152,75 @@ def test_arms_of_a_prompt_are_no_starts_of_their_own(tmp_path: Path) -> None:
         found = pairing(store, [reading.experiment(store, name) for name in ("one", "other")])
     assert {one.num_starts for one in found.comparisons if one.metric == "seconds"} == {4}
     assert all(one.p_value is None for one in found.comparisons), f"below {LEAST_UNITS} starts"
+
+
+def made(
+    name: str, rows: list[tuple[str, int, int, float | None]], met: Sequence[tuple[str, str]] = ()
+) -> Side:
+    """A side with runs of these prompts, seeds, repeats and entropies."""
+    frame = pl.DataFrame(rows, schema=["prompt", "seed", "repeat", "entropy"], orient="row")
+    return Side(name=name, runs=frame.cast({"entropy": pl.Float64}), met=list(met))
+
+
+def test_means_spreads_and_differences_that_are_worked_out_by_hand() -> None:
+    """Runs without the metric count nowhere, a seed and a repeat are one draw, prompts weigh alike."""
+    first = made("x", [("a", 1, 0, 1.0), ("a", 2, 0, 3.0), ("b", 1, 0, 5.0), ("b", 2, 0, None)])
+    other = made("y", [("a", 1, 0, 4.0), ("a", 1, 1, 8.0), ("b", 1, 0, 5.0), ("c", 1, 0, 90.0)])
+    found = paired([first, other])
+    [(name, (of_first, of_other), (one,))] = found.rows()
+    assert name == "entropy"
+    assert (of_first.mean, of_first.num_runs) == (3.0, 3)
+    assert of_first.spread == pytest.approx(0.0)  # seed 1: (1 + 5) / 2; seed 2: 3
+    assert (of_other.mean, of_other.num_runs) == (26.75, 4)
+    assert of_other.spread == pytest.approx(25 / 2**0.5)  # repeat 0: (4 + 5 + 90) / 3; repeat 1: 8
+    assert (one.first, one.other, one.num_starts) == ("x", "y", 2)
+    assert one.difference == 2.0, "a: 6 - 2, b: 5 - 5; c is of one of them alone"
+    assert (one.p_value, one.p_adjusted) == (None, None)
+
+
+def test_prompts_that_met_in_either_experiment_are_one_start() -> None:
+    """By way of a third, too: a met b here, b met c there. Their mean difference counts as one of two."""
+    rows = [(prompt, 1, 0, 0.0) for prompt in "abcd"]
+    moved = [("a", 1, 0, 1.0), ("b", 1, 0, 2.0), ("c", 1, 0, 3.0), ("d", 1, 0, 10.0)]
+    for met in ([("a", "b")], [("c", "b")]), ([("b", "a")], [("b", "c")]), ([("a", "b"), ("b", "c")], []):
+        [one] = paired([made("x", rows, met[0]), made("y", moved, met[1])]).comparisons
+        assert (one.num_starts, one.difference) == (2, 6.0)
+    [one] = paired([made("x", rows), made("y", moved)]).comparisons
+    assert (one.num_starts, one.difference) == (4, 4.0)
+
+
+def test_as_many_starts_as_a_test_needs_are_tested() -> None:
+    """Six that all grow: 2 of 64 swaps are as far from 0. With two comparisons Holm doubles the smaller p."""
+    prompts = "abcdef"
+    first = made("x", [(prompt, 1, 0, 0.0) for prompt in prompts])
+    grown = made("y", [(prompt, 1, 0, 1.0 + i) for i, prompt in enumerate(prompts)])
+    few = made("z", [(prompt, 1, 0, 1.0) for prompt in prompts[1:]])
+    tested, same, untested = paired([first, grown, first, few]).comparisons
+    assert (tested.num_starts, tested.p_value, tested.p_adjusted) == (6, 2 / 64, 2 / 64)
+    assert (same.num_starts, same.difference, same.p_value) == (6, 0.0, None)
+    assert (untested.num_starts, untested.difference, untested.p_value) == (5, 1.0, None)
+    one, other = paired([first, grown, grown]).comparisons
+    assert (one.p_value, one.p_adjusted, other.p_adjusted) == (2 / 64, 4 / 64, 4 / 64)
+
+
+def test_what_no_experiment_has_is_no_row() -> None:
+    nothing = made("x", [("a", 1, 0, None)])
+    assert paired([nothing, nothing]).rows() == []
+    [(_, (of_first, of_other), (one,))] = paired([nothing, made("y", [("a", 1, 0, 2.0)])]).rows()
+    assert (of_first.mean, of_first.spread, of_first.num_runs, of_other.mean) == (None, None, 0, 2.0)
+    assert (one.difference, one.num_starts) == (None, 0)
+
+
+@pytest.mark.parametrize("with_arms", [0, 1])
+def test_where_one_side_has_no_arms_its_prompts_stand_beside_the_mean_of_the_others(with_arms: int) -> None:
+    sides = [made(name, [("a", 1, 0, 1.0), ("a", 1, 1, 4.0), ("b", 1, 0, 2.0)]) for name in "xy"]
+    arms = pl.Series("arm", ["baseline", "late", "late"])
+    sides[with_arms] = replace(sides[with_arms], runs=sides[with_arms].runs.with_columns(arms))
+    [one] = paired(sides).comparisons
+    # a: 1 and 4 beside their mean of 2.5; b: the same.
+    assert (one.num_starts, one.difference) == (2, 0.0)
+    [one] = paired([sides[with_arms]] * 2).comparisons
+    assert (one.num_starts, one.difference) == (2, 0.0)
 
 
 def test_what_differs_is_told_by_section(performed: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import periodicity, periodicity_of_pairs, regime
-from panic.analysis.dynamics.regime import share_as_high
+from panic.analysis.dynamics.regime import _moves_on, share_as_high
 from panic.analysis.questions import regimes
 from tests.analysis.conftest import TEXT, Bench, corner
 
@@ -50,6 +50,39 @@ def test_a_single_jump_is_no_moving_on():
     """The mean over pairs of quarters would call a run that stays here and then there a walk."""
     assert regime(about(np.repeat([0, 1], 20)), 1.0).moves_on < 1.3
     assert regime(about(np.repeat([0, 1], [10, 30])), 1.0).name == "contracting"
+
+
+@pytest.mark.parametrize("corners", [[0, 1, 2, 2], [0, 0, 1, 2], [0, 1, 1, 2]])
+def test_every_pair_of_neighbouring_quarters_has_to_be_apart(corners):
+    """Two of three do not do: neighbours in one place have the ratio 1, in two an infinite one."""
+    assert regime(about(np.repeat(corners, 5), 0.0), 10.0).moves_on == 1.0
+    assert regime(about(np.repeat([0, 1, 2, 3], 5), 0.0), 10.0).moves_on == np.inf
+
+
+def test_the_ratio_of_quarters_is_that_of_their_means():
+    """Within them all are 1 apart; neighbours are 3, 2 and 5 apart, and others 9, which do not count."""
+    between = np.array([[1, 3, 9, 9], [3, 1, 2, 9], [9, 2, 1, 5], [9, 9, 5, 1]], dtype=float)
+    apart = np.kron(between, np.ones((4, 4)))
+    np.fill_diagonal(apart, 0.0)
+    assert _moves_on(apart) == 2.0
+    apart[4:8, 4:8] *= 3  # within the second: a mean of 2 with either neighbour
+    assert _moves_on(apart) == 1.0
+
+
+def test_outputs_half_the_scale_apart_do_not_roam_yet():
+    """Corners are 1 apart, which is the median: 0.5 of a scale of 2, and more of any smaller one."""
+    points = about(np.random.default_rng(3).integers(4, size=40), 0.0)
+    (at, above) = (regime(points, scale) for scale in (2.0, 1.99))
+    assert (at.spread, at.name) == (0.5, "contracting")
+    assert (above.spread, above.name) == (pytest.approx(1 / 1.99), "exploring")
+    assert at.moves_on < 1.6
+
+
+def test_of_a_long_run_its_last_400_outputs_count():
+    """Each quarter of them stays in its own place; with one more or one less, a quarter has two places."""
+    points = about(np.repeat([4, 0, 1, 2, 3], [1, 100, 100, 100, 100]), 0.0)
+    assert regime(points, 1.0).moves_on == np.inf
+    assert regime(points[2:], 1.0).moves_on < np.inf
 
 
 def test_too_short_runs_are_refused():
