@@ -5,6 +5,7 @@ panic view; panic view A B --open; panic view --lan
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -83,7 +84,7 @@ def view(
     listener = listening(host, port)
     scheme = "http" if certificate is None else "https"
     hosts = [host, socket.gethostname().lower()] if lan else ["127.0.0.1", "localhost", "::1"]
-    scope = "\0".join([scheme, host, *(str(path.resolve()) for path in paths)])
+    scope = "\0".join([scheme, host, *map(os.path.realpath, paths)])
     access = Access(hosts=hosts, scope=scope, is_writable=write or not lan, is_https=certificate is not None)
     url = f"{scheme}://{host}:{listener.getsockname()[1]}/?token={access.token}"
     _tell(shared, url, is_plain=lan and certificate is None, has_qr=lan)
@@ -127,7 +128,7 @@ def _stores(shared: Shared, given: Sequence[Path]) -> list[Path]:
     if given and shared.store is not None:
         raise UsageError("Give stores either as arguments or with --store.")
     paths = list(given) or [shared.store_path()]
-    if len({path.resolve() for path in paths}) < len(paths):
+    if len(set(map(os.path.realpath, paths))) < len(paths):
         raise UsageError("One of the stores is given twice.")
     for path in paths:
         Store(path, copy_older=True).close()

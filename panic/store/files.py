@@ -427,7 +427,7 @@ def network_file_system(folder: Path) -> str:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""  # only Linux tells
-    kind = file_system(folder.resolve(), mounts)
+    kind = file_system(Path(os.path.realpath(folder)), mounts)
     return kind if NETWORK_FILE_SYSTEMS.fullmatch(kind) else ""
 
 

@@ -255,6 +255,8 @@ def require_store(path: Path, *, create: bool) -> None:
     """Raise unless there is a store at the path, or one may be created there."""
     if path.exists() and not path.is_dir():
         raise NotAStore(f"{path} is a file; a store is a folder.", hint="Choose another path with --store.")
+    if path.is_symlink() and not path.exists():
+        raise NotAStore(f"{path} is a link to what is not there.", hint="Choose another path with --store.")
     if (path / "store.sqlite").exists():
         return
     others = [name for name in _names(path) if not name.startswith(OWN_NAMES)]

@@ -38,7 +38,9 @@ def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, An
     names = list(filter(None, request.query_params.get("of", "").split(",")))
     if not 2 <= len(names) <= MOST:
         raise UsageError(f"Two to {MOST} runs or experiments can be compared, not {len(names)}.")
-    sources, states, sides = [], [], []
+    sources: list[list[Source]] = []
+    states: list[str] = []
+    sides: list[dict[str, Any]] = []
     for name in names:
         key, experiment, run = [*map(unquote, name.split("/")), "", ""][:3]
         key = key.replace(" ", "+")  # which a + in the question of an address stands for

@@ -64,6 +64,18 @@ def test_what_is_no_snapshot(
     assert not Path("copy").exists()
 
 
+@pytest.mark.parametrize("command", [["list"], ["view"], ["snapshot"], ["merge"]])
+def test_a_link_that_leads_to_itself_is_no_store(tmp_path: Path, panic: Panic, command: list[str]) -> None:
+    config = write_config(tmp_path, max_length=1)
+    panic("run", config, "--store", "one")
+    Path("loop").symlink_to("loop")
+    given = {"list": ["--store", "loop"], "view": ["loop"], "snapshot": ["one", "loop"]}
+    done = panic(*command, *given.get(command[0], ["one", "--into", "loop"]))
+    assert done.exit_code == 2, done.output
+    assert "loop" in done.stderr
+    assert "Traceback" not in done.output
+
+
 def test_going_on_from_what_is_not_there(tmp_path: Path, panic: Panic) -> None:
     done = panic("run", write_config(tmp_path), "--store", "one", "--from", "nowhere")
     assert done.exit_code == 2
