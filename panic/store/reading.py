@@ -123,9 +123,14 @@ def experiments(store: Store) -> list[ExperimentRow]:
     return experiment_rows(store, [id for id, _, _ in _names(store)])
 
 
-def _names(store: Store) -> list[tuple[int, str, str]]:
-    """(row, uid, name) of what `experiments` gives, oldest first: thousands of configs take their time."""
-    rows = store.db.rows(f"SELECT id, uid, name FROM experiment WHERE id {VISIBLE} ORDER BY id")
+def _names(store: Store, called: str | None = None) -> list[tuple[int, str, str]]:
+    """(row, uid, name) of what `experiments` gives, oldest first: thousands of configs take their time.
+
+    called: of the one of this name alone.
+    """
+    these = "" if called is None else "name = ? AND "
+    sql = f"SELECT id, uid, name FROM experiment WHERE {these}id {VISIBLE} ORDER BY id"
+    rows = store.db.rows(sql, *([] if called is None else [called]))
     for id, uid, name in rows:
         if not is_uid(uid) or not is_name(name):
             what = f"a name that is none: {name!r}" if is_uid(uid) else f"an id that is none: {uid!r}"
@@ -180,7 +185,7 @@ def file_stem(name: str) -> str:
 
 def named(store: Store, name: str) -> ExperimentRow | None:
     """The experiment of this name, if there is one."""
-    return next(iter(experiment_rows(store, [id for id, _, known in _names(store) if known == name])), None)
+    return next(iter(experiment_rows(store, [id for id, _, _ in _names(store, name)])), None)
 
 
 def experiment(
@@ -269,7 +274,8 @@ def model(store: Store, selector: Selector) -> ModelRow:
 def unrepeatable(store: Store) -> set[tuple[int, str]]:
     """(experiment, name) of the models whose results are not repeatable."""
     rows = store.db.rows(
-        "SELECT DISTINCT experiment, epoch.name FROM epoch JOIN model ON model.id = epoch.model"
+        # CROSS: models, of which there are few, come first.
+        "SELECT DISTINCT experiment, epoch.name FROM model CROSS JOIN epoch ON model.id = epoch.model"
         " WHERE NOT is_repeatable"
     )
     return {(experiment, name) for experiment, name in rows}

@@ -91,7 +91,7 @@ def last_sessions(store: Store, experiments: Sequence[int] | None = None) -> dic
 
 def standing(store: Store, row: ExperimentRow, session: LastSession | None = None) -> Standing:
     """Where an experiment stands; `session` saves asking for it again."""
-    session = session or last_sessions(store).get(row.id)
+    session = session or last_sessions(store, [row.id]).get(row.id)
     counts = reading.counts(store, row.id)
     state = _state(counts.failed, counts.todo + counts.running, session)
     if state == "complete" and not _has_all(store, row, session):
