@@ -118,11 +118,10 @@ def list_(
 
 def _mark_columns(store: Store) -> list[str]:
     """The columns of labels and tags, where any experiment has some."""
-    from panic.store.annotations import marks
+    from panic.store.annotations import has_marks
 
-    found = marks(store, "experiment").values()
-    has = {"label": any(one.label for one in found), "tags": any(one.tags for one in found)}
-    return [name for name, is_there in has.items() if is_there]
+    known = zip(("label", "tags"), has_marks(store, "experiment"), strict=True)
+    return [name for name, is_there in known if is_there]
 
 
 @command

@@ -326,6 +326,20 @@ def marks(store: Store, kind: str) -> Mapping[str, Marks]:
     }
 
 
+def has_marks(store: Store, kind: str) -> tuple[bool, bool]:
+    """Whether any target of a kind has a label, and whether any has a tag."""
+    label = (
+        "SELECT 1 FROM (SELECT text, max(id) FROM annotation INDEXED BY annotation_label"
+        " WHERE target_kind = ? AND kind = 'label' GROUP BY target) WHERE text <> '' LIMIT 1"
+    )
+    tag = (
+        "SELECT 1 FROM (SELECT kind AS last, max(id) FROM annotation INDEXED BY annotation_tag"
+        " WHERE target_kind = ? AND kind IN ('tag', 'untag') GROUP BY target, text)"
+        " WHERE last = 'tag' LIMIT 1"
+    )
+    return bool(store.db.rows(label, kind)), bool(store.db.rows(tag, kind))
+
+
 def marks_of(rows: Sequence[AnnotationRow]) -> Marks:
     """Return what the remarks on one target, oldest first, say now."""
     tags: dict[str, None] = {}

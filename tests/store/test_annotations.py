@@ -22,6 +22,7 @@ from panic.store.annotations import (
     check_remark,
     check_tag,
     find_target,
+    has_marks,
     list_annotations,
     mark_as_configured,
     marks,
@@ -221,6 +222,20 @@ def test_marks_of_one_kind_are_not_those_of_another(writer: Store, sample: Sampl
     assert raised.value.hint == "Its tags are b."
     with pytest.raises(NotFound, match="alpha has no tag 'zzz'"):
         remove_tags(writer, [alpha], ["zzz"], ME)
+
+
+def test_whether_any_target_has_marks_is_what_is_said_last(writer: Store, sample: Sample) -> None:
+    alpha, beta = find_target(writer, "alpha"), find_target(writer, "beta")
+    assert has_marks(writer, "experiment") == (False, False)
+    add_tags(writer, [alpha, beta], ["a"], ME)
+    annotate(writer, "label", [(alpha, "first")], ME)
+    assert has_marks(writer, "experiment") == (True, True)
+    assert has_marks(writer, "run") == (False, False)
+    annotate(writer, "label", [(alpha, "")], ME)
+    remove_tags(writer, [alpha], ["a"], ME)
+    assert has_marks(writer, "experiment") == (False, True), "beta has one"
+    remove_tags(writer, [beta], ["a"], ME)
+    assert has_marks(writer, "experiment") == (False, False)
 
 
 def test_ten_tags_are_named_where_another_one_is_meant(writer: Store, sample: Sample) -> None:
