@@ -61,7 +61,7 @@ class StoreMissing(StoreError):
 
 
 class NotAStore(StoreError):
-    """A path that was named for a store has something else."""
+    """A path that was named for a store, or for a copy of one, cannot be that."""
 
     exit_code = 2
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-WORD = re.compile(r"\S+")
-
 
 def shorten(text: str, length: int = 60) -> str:
     """A text on one line, cut with an ellipsis where that has more than `length` characters.
@@ -16,8 +14,8 @@ def shorten(text: str, length: int = 60) -> str:
     What lies beyond is not read: of a text of 1 MB, `textwrap.shorten` took 250 ms and this 0.01 ms.
     """
     line = ""
-    for word in WORD.finditer(text):
-        line = f"{line} {word[0][: length + 1]}" if line else word[0][: length + 1]
+    for word in re.finditer(rf"(?<!\S)\S{{1,{length + 1}}}", text):
+        line = f"{line} {word[0]}" if line else word[0]
         if len(line) > length:
             return line[: length - 1].rstrip() + "…"
     return line

@@ -80,7 +80,7 @@ def slurm(
 
     given = configs or []
     if limit is not None:
-        _look_at_limit(limit)
+        _look_at_limit(limit, is_told=not local)
     place = folder or (Path("panic-slurm") / given[0].stem if given else Path("panic-slurm"))
     tell_options({"--json": as_json and not status}, "without --status")
     options = {
@@ -129,11 +129,11 @@ def slurm(
     return _perform_here(job) if local else _submit(job, None)
 
 
-def _look_at_limit(limit: str) -> None:
+def _look_at_limit(limit: str, *, is_told: bool) -> None:
     """Raise UsageError for what is no time limit; tell of one within which little is computed."""
     from panic.cluster.slurm import WARNING_S, seconds_of
 
-    if seconds_of(limit) <= WARNING_S:
+    if seconds_of(limit) <= WARNING_S and is_told:
         say(
             f"--time {limit}: tasks are warned {WARNING_S} s before their limit, here as soon as they begin,"
             " and begin again after the batch in flight.",

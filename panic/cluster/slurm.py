@@ -57,7 +57,7 @@ def seconds_of(limit: str) -> float:
     if days is None and len(given) < 3:
         given = [0, *given]
     hours, minutes, seconds = [*given, 0, 0][:3]
-    return (days or 0) * 86_400 + hours * 3_600 + minutes * 60 + seconds
+    return (days or 0) * 86_400 + hours * 3_600 + minutes * 60 + seconds or math.inf  # 0 is no limit to Slurm
 
 
 def commands(job: Job, tasks: Sequence[int] | None = None) -> dict[str, list[str]]:

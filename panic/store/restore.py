@@ -35,7 +35,7 @@ from panic.store.trainings import bring
 SHOWN_PROBLEMS = 5
 Row = Mapping[str, Any]
 Tables = Mapping[str, Collection[Row]]
-"""The images are read row by row, so that they need not all be in memory."""
+"""The images are read once and row by row, so that a frame need not become dicts as a whole."""
 NUMBERED = ("experiment", "session", "batch", "run", "diagram")
 """Tables whose rows are given new numbers."""
 REFERENCES = {

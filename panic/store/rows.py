@@ -79,7 +79,7 @@ def _text_problem(value: bytes) -> str:
 def _timeline_problem(value: bytes) -> str:
     """What is wrong with a session's timeline, whose rows are as `reading.timelines` gives them."""
     try:
-        rows = json.loads(value)
+        rows = json.loads(value.decode())  # of bytes it would guess the encoding
     except (ValueError, RecursionError):
         return _text_problem(value) or "is no JSON"
     if not isinstance(rows, list):
@@ -103,7 +103,7 @@ def _json_problem(value: bytes, expected: type) -> str:
     if problem := _text_problem(value):
         return problem
     try:
-        found = json.loads(value)
+        found = json.loads(value.decode())
     except (ValueError, RecursionError):
         return "is no JSON"
     if not isinstance(found, expected):

@@ -105,13 +105,16 @@ RUN_COUNTS = summaries.COUNTS
 
 def standings(store: Store, experiments: Sequence[int] | None = None) -> Iterator[tuple[Any, ...]]:
     """(experiment, state, *RUN_COUNTS) of these rows of experiments, or of all: their standings at once."""
+    is_at_rest = store.lock_holder is None
     settled, unknown = summaries.settled(store, experiments)
     sessions = last_sessions(store, [row for row, _, _ in unknown] if settled else experiments)
-    counted = {row[0]: row[1:] for row in summaries.run_counts(store, experiments)}
+    counted = {row[0]: row[1:] for row in summaries.run_counts(store, experiments, exact=is_at_rest)}
     known: dict[int, ExperimentRow] = {}
     if experiments is None:
         experiments = [id for (id,) in store.db.rows(f"SELECT id FROM experiment WHERE id {reading.VISIBLE}")]
-    stamps, settling = {row: (uid, stamp) for row, uid, stamp in unknown}, []
+    # Only what has a stamp from before, where nobody writes before or after: else it may be older than that.
+    stamps = {row: (uid, stamp) for row, uid, stamp in unknown} if is_at_rest else {}
+    settling = []
     for experiment in experiments:
         counts = counted.get(experiment, (0,) * len(RUN_COUNTS))
         if experiment in settled:
@@ -120,7 +123,7 @@ def standings(store: Store, experiments: Sequence[int] | None = None) -> Iterato
         _, todo, begun, *_, failed, _ = counts
         session = sessions.get(experiment)
         state = _state(failed, todo + begun, session)
-        if session is not None and session.is_union:
+        if experiment in stamps and session is not None and session.is_union and not session.is_alive:
             settling.append((*stamps[experiment], state))
         if state == "complete" and session is not None and not session.is_union:
             known = known or {row.id: row for row in reading.experiments(store)}

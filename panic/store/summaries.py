@@ -27,6 +27,8 @@ Taken = TypeVar("Taken")
 FILE = "summaries.sqlite"
 WORTH_S = 0.05
 """Counts that take less to work out are not kept."""
+STATES = ("complete", "incomplete", "failed", "interrupted", "budget spent")
+"""Of experiments that nobody works on."""
 WORTH_STATES = 1_000
 """Fewer states than this are not kept."""
 FRESH_S = 30.0
@@ -148,14 +150,19 @@ def oldest(store: Store) -> float:
     return time.time() - FRESH_S if store.lock_holder else float("inf")
 
 
-def run_counts(store: Store, experiments: Sequence[int] | None = None) -> list[tuple[int, ...]]:
-    """What `reading.run_counts` gives, as far as possible without counting."""
+def run_counts(
+    store: Store, experiments: Sequence[int] | None = None, *, exact: bool = False
+) -> list[tuple[int, ...]]:
+    """What `reading.run_counts` gives, as far as possible without counting.
+
+    exact: also while a driver writes, when numbers may be a little older otherwise.
+    """
     wanted = stamps(store, experiments)
     with opened(store) if has_file(store) else contextlib.nullcontext() as file:
         known = (
             {} if file is None else _known(file, None if experiments is None else [u for _, u, _ in wanted])
         )
-    since = oldest(store)
+    since = float("inf") if exact else oldest(store)
     found, lacking = [], []
     for row, uid, stamp in wanted:
         if uid in known and is_fresh(known[uid][0], known[uid][1], stamp, since):
@@ -186,7 +193,7 @@ def settled(
                 sql += " WHERE ?1 ISNULL OR uid IN (SELECT value FROM json_each(?1))"
                 uids = None if experiments is None else json.dumps([uid for _, uid, _ in wanted])
                 rows = file.execute(sql, (uids,))
-                known = {(uid, stamp): state for uid, stamp, state in rows}
+                known = {(uid, stamp): state for uid, stamp, state in rows if state in STATES}
     found = {row: known[uid, stamp] for row, uid, stamp in wanted if (uid, stamp) in known}
     return found, [one for one in wanted if one[0] not in found]
 
@@ -194,7 +201,7 @@ def settled(
 def keep_settled(store: Store, states: Sequence[tuple[str, int, str]]) -> None:
     """Keep (uid, stamp, state) of experiments that nobody works on, if they are many and it is possible."""
     if len(states) < WORTH_STATES or store.lock_holder is not None:
-        return  # while a driver writes, counts may be older than the stamps
+        return
     with opened(store) as file, contextlib.suppress(apsw.Error):
         if file is not None:
             with file:

@@ -118,6 +118,8 @@ def test_what_is_submitted(tmp_path: Path) -> None:
         ("1-12:30", 131_400),
         ("0-0:0:7", 7),
         ("UNLIMITED", math.inf),
+        ("0", math.inf),
+        ("0:00:00", math.inf),
     ],
 )
 def test_time_limits_are_read_as_sbatch_reads_them(limit: str, seconds: float) -> None:

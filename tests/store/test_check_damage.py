@@ -59,6 +59,7 @@ DAMAGES = [
     ("UPDATE model SET name = CAST(x'ff' AS TEXT) WHERE id = 1", "model, row 1: name is no UTF-8"),
     ("UPDATE diagram SET settings = 'x'", "diagram, row 1: settings is no JSON"),
     ("UPDATE session SET timeline = '['", "session, row 1: timeline is no JSON"),
+    ("UPDATE session SET timeline = CAST(x'5b005d00' AS TEXT)", "session, row 1: timeline is no JSON"),
     ("UPDATE session SET timeline = '{}'", "session, row 1: timeline is a JSON dict"),
     ("UPDATE session SET timeline = CAST(x'ff' AS TEXT)", "session, row 1: timeline is no UTF-8"),
     *(

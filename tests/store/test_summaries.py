@@ -149,6 +149,53 @@ def test_states_that_are_kept_are_those_that_are_worked_out(tmp_path: Path, seed
     assert any(kept)
 
 
+def test_a_kept_state_is_one_that_there_is(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        Play(store, 3).begin()
+        (row,) = reading.experiments(store)
+        writing.end_session(store, writing.start_session(store, row.id, "", {}, row.config), "done")
+    with Store(tmp_path / "s") as reader:
+        expected = list(standings(reader))
+        with summaries.opened(reader) as file:
+            assert file is not None
+            file.execute("UPDATE settled SET state = char(27) || '[31m'")
+        assert list(standings(reader)) == expected
+
+
+def test_a_state_is_not_kept_where_its_driver_is_gone_only_afterwards(tmp_path: Path) -> None:
+    """It is killed between the reading of its session and the keeping, or it begins in between."""
+    with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
+        play = Play(store, 3)
+        play.begin()
+        (row,) = reading.experiments(store)
+        session = writing.start_session(store, row.id, "", {}, row.config)
+        told = standings(reader)
+        assert next(told)[1] == "running"
+        writing.end_session(store, session, "done")
+    assert list(told) == []
+    with Store(tmp_path / "s") as reader:
+        assert summaries.settled(reader)[0] == {}
+        assert [state for _, state, *_ in standings(reader)] == ["incomplete"]
+
+
+def test_an_experiment_that_comes_while_standings_are_read_is_no_error(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        Play(store, 3).begin()
+    with Store(tmp_path / "s") as reader, pytest.MonkeyPatch.context() as monkey:
+        read = summaries.settled
+
+        def settled(reader: Store, experiments: object = None) -> object:
+            found = read(reader)
+            with Store(tmp_path / "s", write=True) as store:
+                new = writing.start_experiment(store, "new", {"name": "new"})
+                session = writing.start_session(store, new, "", {}, {"name": "new"})
+                writing.end_session(store, session, "done")
+            return found
+
+        monkey.setattr(summaries, "settled", settled)
+        assert len(list(standings(reader))) == 2
+
+
 def test_no_state_is_kept_while_a_driver_writes(tmp_path: Path) -> None:
     with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
         play = Play(store, 3)

@@ -298,7 +298,7 @@ FIELDS: tuple[Field, ...] = (
     *(
         _training(name, "number", f"training.{name}", about, example)
         for name, about, example in (
-            ("step", "how many steps (model calls) it has", "step >= 1000"),
+            ("step", "how many steps it has", "step >= 1000"),
             ("steps", "how many steps it is to have", "steps > 1e4"),
             ("loss", "its loss, of its last steps", "loss < 0.1"),
             ("val_loss", "its loss on validation items, of the last evaluation", "val_loss < 0.1"),
