@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 from panic.engine.contents import Output, Rejected
 from panic.engine.ledger import Span
 from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError, StoreCorrupt
+from panic.store.codec import writable
 
 Outcome = Literal[
     "memory",
@@ -84,7 +85,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallError:
-    """Why a call gave no outputs: its outcome, and what there is to say about it, "" for nothing.
+    """Why a call gave no outputs: its outcome, and what there is to say about it as UTF-8, "" for nothing.
 
     delay_s: how long to wait before the next attempt. is_final: no attempt would end otherwise. is_end: the
     process that was to perform it has ended.
@@ -97,6 +98,10 @@ class CallError:
     delay_s: float = 0.0
     is_final: bool = False
     is_end: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("message", "detail", "hint"):  # servers and classes of users say what they like
+            object.__setattr__(self, name, writable(getattr(self, name)))
 
     def fatal(self, model: str, hint: str = "") -> PanicError:
         """The error with which an experiment ends; it names the model once."""

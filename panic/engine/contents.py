@@ -28,7 +28,7 @@ from PIL import Image
 
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
-from panic.store.codec import decode_image, image_digest, size_problem, text_digest
+from panic.store.codec import decode_image, image_digest, size_problem, text_digest, writable
 from panic.store.records import NewOutput
 
 
@@ -95,7 +95,7 @@ def finish(raw: Any, modality: Modality, reject_constant_images: bool) -> Output
     Raises TypeError for something that is not of the modality: that is a defect of the model.
     """
     if isinstance(raw, OutputRejected):
-        return Rejected(raw.message)
+        return Rejected(writable(str(raw.message)))
     if modality is Modality.TEXT:
         return _finish_text(raw)
     if modality is Modality.IMAGE:

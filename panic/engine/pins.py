@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import stat
 import tempfile
+import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -117,7 +118,7 @@ def write(pins: Pins, path: Path) -> None:
     Raises UsageError where something else is there.
     """
     require_place(path)
-    part = path.with_name(f"{path.name}.new")
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # which nobody else has
     part.write_text(pins.model_dump_json(indent=2) + "\n", encoding="utf-8")
     part.replace(path)
 

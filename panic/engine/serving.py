@@ -248,11 +248,12 @@ def _call_error(error: BaseException, *, loaded: bool) -> CallError:
     else:
         kind = "rejected" if isinstance(error, OutputRejected) else "error"
     try:
-        message = error.message if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
+        message = str(error.message) if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
         detail = "".join(traceback.format_exception(error))[-8000:]
     except Exception:  # the text of a user's exception is code, too
         message, detail = type(error).__name__, ""
-    return CallError(kind=kind, message=message, detail=detail, hint=getattr(error, "hint", ""))
+    hint = getattr(error, "hint", "")
+    return CallError(kind=kind, message=message, detail=detail, hint=hint if isinstance(hint, str) else "")
 
 
 class LocalWorker:

@@ -145,6 +145,8 @@ def _refuse_other_images(name: str, saved: str, pipeline: Any) -> None:
     """
     takes = inspect.signature(type(pipeline).__call__).parameters
     needed = next((image for image in ("mask_image", "control_image") if image in takes), "")
+    if getattr(pipeline, "controlnet", None) is not None:
+        needed = needed or "control_image"
     unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)
     if type(pipeline).__name__ != saved and unet is not None and vae is not None:
         drawn, latent = unet.config.get("in_channels"), vae.config.get("latent_channels")

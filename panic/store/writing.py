@@ -31,7 +31,6 @@ from panic.store.codec import (
     is_image_prompt,
     prompt_digest,
     readable,
-    writable,
 )
 from panic.store.indexing import INDEXED_AT_ONCE, index_some
 from panic.store.missing import Shared
@@ -354,10 +353,7 @@ def commit(store: Store, results: Commit) -> None:
         now = time.time()
         connection.executemany(
             "INSERT INTO failure VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (f.run, f.step, f.kind, writable(f.message), writable(f.detail), f.attempts, now)
-                for f in results.failures
-            ],
+            [(f.run, f.step, f.kind, f.message, f.detail, f.attempts, now) for f in results.failures],
         )
         connection.executemany(
             "INSERT INTO embedding VALUES (?, ?, ?, ?, ?) ON CONFLICT (output, model) DO NOTHING",

@@ -48,6 +48,7 @@ class Merged:
                 revisions.append(store.revision)
         if self._known == (target, revisions):
             return target
+        self._known = None
         for other in folder.glob("*"):
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
@@ -84,8 +85,9 @@ def numbers(stores: Mapping[str, str], name: str) -> dict[str, tuple[str, int]]:
 def each_once(parts: Iterable[tuple[str, Sequence[RunRow]]], name: str) -> dict[str, tuple[str, RunRow]]:
     """Runs of an experiment of this name, by uid, with the store (its key) that each is taken from.
 
-    Of a run that several stores have, it is the one where it is longest, of those one that has ended, or the
-    first: another one may be a snapshot of earlier.
+    Of a run that several stores have, it is the one where it is longest, of those one that is to be longest,
+    of those one that has ended, or the first: another one may be a snapshot of earlier. (Of a run that failed
+    and goes on again without a step so far, the failed one is taken: numbers do not tell.)
     """
     found: dict[str, tuple[str, RunRow]] = {}
     for key, runs in parts:
@@ -96,5 +98,5 @@ def each_once(parts: Iterable[tuple[str, Sequence[RunRow]]], name: str) -> dict[
     return found
 
 
-def _reached(run: RunRow) -> tuple[int, bool]:
-    return run.num_steps, run.state not in ("todo", "running")
+def _reached(run: RunRow) -> tuple[int, int, bool]:
+    return run.num_steps, run.max_length, run.state not in ("todo", "running")

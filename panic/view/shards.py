@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from starlette.requests import Request
@@ -27,20 +28,28 @@ MOST_STORES = 64
 def turns(context: Context, request: Request) -> dict[str, Any]:
     """The turns of stores, named with + between them, in the order of the address's `where` and `sort`.
 
-    Raises UsageError for too many stores and FilterError; NotFound where one has no such experiment.
+    copies: the places among them of runs that another store has as well, and counts for. Raises UsageError
+    for too many stores and FilterError; NotFound where one has no such experiment.
     """
     sort = request.query_params.get("sort", "")
     names = [name.strip() for name in sort.split(",") if name.strip()]
+    sources = sources_of(context, request.path_params["stores"])
+    copies = _together(context, sources, request.path_params["experiment"])["copies"]
     lists = []
-    for number, source in enumerate(sources_of(context, request.path_params["stores"])):
+    for number, source in enumerate(sources):
         with source.reading() as store:
             row = reading.experiment(store, request.path_params["experiment"])
             where = request.query_params.get("where") or None
             found = source.find(store, Query(target="run", where=where, sort=sort, experiment=row.id))
             columns = [name.lstrip("+-") for name in names]
             values = table(store, "run", found, columns, known_fields()) if names else [()] * len(found)
-        lists.append([(_rank(one, names), number) for one in values])
-    return {"turns": [number for _, number in heapq.merge(*lists)]}
+        runs = zip(values, found, strict=True)
+        lists.append([(_rank(one, names), number, (source.key, run) in copies) for one, run in runs])
+    order = list(heapq.merge(*lists, key=itemgetter(0, 1)))
+    return {
+        "turns": [number for _, number, _ in order],
+        "copies": [place for place, (*_, is_copy) in enumerate(order) if is_copy],
+    }
 
 
 def counts(context: Context, request: Request) -> Mapping[str, Any]:
@@ -48,8 +57,13 @@ def counts(context: Context, request: Request) -> Mapping[str, Any]:
 
     Counted again once in a while only, as standings are. Raises UsageError for too many stores; NotFound.
     """
-    name = request.path_params["experiment"]
     sources = sources_of(context, request.path_params["stores"])
+    found = _together(context, sources, request.path_params["experiment"])
+    return {name: value for name, value in found.items() if name != "copies"}
+
+
+def _together(context: Context, sources: Sequence[Source], name: str) -> Mapping[str, Any]:
+    """Counts of an experiment of this name in several stores, and which runs (store, number) do not count."""
     states, uids = [], []
     for source in sources:
         with source.reading() as store:
@@ -61,12 +75,16 @@ def counts(context: Context, request: Request) -> Mapping[str, Any]:
         for source in sources:
             with source.reading() as store:
                 parts.append((source.key, reading.runs(store, reading.experiment(store, name).id)))
-        runs = [run for _, run in each_once(parts, name).values()]
+        taken = each_once(parts, name).values()
+        copies = {(key, run.id) for key, runs in parts for run in runs} - {
+            (key, run.id) for key, run in taken
+        }
+        runs = [run for _, run in taken]
         found = dict.fromkeys(standing.RUN_COUNTS, 0)
         for run in runs:
             found["begun" if run.state == "running" else run.state] += 1
         found |= {"runs": len(runs), "invocations": sum(run.num_steps for run in runs)}
-        return {"counts": found, "revision": revision}
+        return {"counts": found, "revision": revision, "copies": copies}
 
     revision = sum(of for *_, of in states)
     files = (f"{key}-{files}" for key, files, _ in states)

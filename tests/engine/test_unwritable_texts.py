@@ -38,7 +38,9 @@ SAID = r"a \ud800 b"
 
 
 @pytest.mark.parametrize("executor", ["local", "process"])
-def test_what_a_users_class_says_of_a_failure_is_stored(tmp_path: Path, executor: str) -> None:
+def test_what_a_users_class_says_of_a_failure_is_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, executor: str
+) -> None:
     (tmp_path / "own.py").write_text(MODELS)
     config = make_config(
         networks=[[f"python:{tmp_path}/own.py:Tell"]],
@@ -56,6 +58,8 @@ def test_what_a_users_class_says_of_a_failure_is_stored(tmp_path: Path, executor
         runs = {row.prompt: row for row in reading.runs(store)}
         assert check.check(store) == []
     assert runs.pop("good").num_steps == 3
+    assert SAID in caplog.text
+    assert caplog.text.encode(), "what is logged can be written"
     reasons = {prompt: row.failure.message for prompt, row in runs.items() if row.failure}
     assert reasons.pop("say") == "text that is not valid Unicode"
     assert reasons == {"raise": f"ValueError: {SAID}", "reject": SAID, "refuse": SAID}

@@ -460,7 +460,8 @@ def test_ten_thousand_rows_are_a_few_elements(browser: Browser, tmp_path: Path) 
 
 
 def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, tmp_path: Path) -> None:
-    other = Looked(tmp_path / "shard", 2)
+    other = Looked(tmp_path / "shard", 0)
+    other.runs = [other.add(f"prompt {number}", seed=7) for number in range(2)]
     other.step(other.runs[1], "in the other store")
     with seen(browser, looked.store.path, other.store.path) as served:
         page = browser.open(f"{served.url}#/0+1/wall", height=2000)
@@ -485,6 +486,22 @@ def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, 
         assert page.eval("document.querySelectorAll('.remarks')[0].querySelector('.tag')") is None
     assert reading.experiment(other.store, "wall").name == "wall"
     other.store.close()
+
+
+def test_a_run_that_two_stores_have_stands_once_on_the_wall(
+    browser: Browser, looked: Looked, tmp_path: Path
+) -> None:
+    copies = Looked(tmp_path / "copies", 2)  # of the first two, without a step
+    with seen(browser, copies.store.path, looked.store.path) as served:
+        page = browser.open(f"{served.url}#/0+1/wall", height=2000)
+        page.wait("document.querySelector('.wall')?.dataset.total == 6")
+        page.wait(
+            f"document.querySelector('.tile.current[data-text=\"{looked.outputs[looked.runs[0]][1]}\"]')"
+        )
+        page.eval("location.hash = '#/0+1/wall?sort=-prompt'")
+        page.wait("document.querySelector('.row .prompt')?.textContent === 'prompt 5'")
+        assert page.eval("document.querySelector('.wall').dataset.total") == "6"
+    copies.store.close()
 
 
 def test_a_bundle_opens_from_a_disk(browser: Browser, looked: Looked, tmp_path: Path) -> None:

@@ -167,6 +167,9 @@ def test_a_run_that_lies_in_two_stores_counts_once(tmp_path: Path) -> None:
     late.step(late.runs[2], "c")
     path = "/api/1/shards/0+1/experiments/wall/counts"
     with serving(early.store.path, late.store.path) as served:
+        for query, expected in (("", ([0, 0, 1, 1, 1], [0, 3])), ("?sort=run", ([0, 1, 0, 1, 1], [0, 3]))):
+            turns = served.get(f"{path.replace('counts', 'turns')}{query}").json
+            assert (turns["turns"], turns["copies"]) == expected
         answer = served.get(path)
         assert answer.status == 200, answer.body
         assert problems("/api/1/shards/{stores}/experiments/{experiment}/counts", answer.json) == []

@@ -12,7 +12,7 @@ export class Rows {
     this.stores = stores;
     this.paths = stores.map((store) => experimentPath(store, experiment));
     this.turnsPath = `shards/${stores.map(encodeURIComponent).join("+")}/experiments/${encodeURIComponent(experiment)}/turns`;
-    this.places = null; // of rows in an order that goes through several stores
+    this.places = null; // of rows of several stores in their order, each run once
     this.query = query;
     this.totals = stores.map(() => 0);
     this.pieces = new Map();
@@ -29,7 +29,7 @@ export class Rows {
 
   // The store of a row and its place there.
   locate(index) {
-    if (this.places && this.places[index]) return this.places[index];
+    if (this.places) return this.places[index] || [0, Infinity];
     let place = index;
     for (let store = 0; store < this.stores.length; store += 1) {
       if (place < this.totals[store]) return [store, place];
@@ -66,10 +66,10 @@ export class Rows {
 
   async takeTurns() {
     const { where, sort } = this.query;
-    if (this.stores.length < 2 || !sort) return;
-    const { turns } = await get(this.turnsPath, { where, sort });
-    const counts = this.stores.map(() => 0);
-    this.places = turns.map((store) => [store, counts[store]++]);
+    if (this.stores.length < 2) return;
+    const { turns, copies } = await get(this.turnsPath, { where, sort });
+    const [counts, known] = [this.stores.map(() => 0), new Set(copies)];
+    this.places = turns.map((store) => [store, counts[store]++]).filter((_, place) => !known.has(place));
   }
 
   async load(store, number, view = {}) {

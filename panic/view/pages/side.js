@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "./preact.js";
 import { bundle, experimentPath, get, imageAddress } from "./api.js";
 import { address, decoded, go, replace } from "./route.js";
-import { Badge, Message, count, network, shortPrompt } from "./parts.js";
+import { Badge, Message, count, disagreement, network, shortPrompt } from "./parts.js";
 import { countsPath, together } from "./shards.js";
 import { Slider } from "./slider.js";
 
@@ -56,12 +56,14 @@ export function Side({ place }) {
     ${names.length > 1 && !bundle ? html`<${Compared} of=${of} />` : null}`;
 }
 
-// Of a run that several stores have, the longest.
+// Of a run that several stores have, the longest; of those one that is to be longest, or has ended, or the first.
 function eachOnce(runs) {
   const found = new Map();
+  const reached = (run) => [run.num_steps, run.max_length, run.state === "todo" || run.state === "running" ? 0 : 1];
   for (const run of runs) {
-    const key = JSON.stringify([run.network, run.prompt, run.seed, run.repeat, run.arm]);
-    if (!found.has(key) || run.num_steps > found.get(key).num_steps) found.set(key, run);
+    const known = found.get(run.uid);
+    const place = known ? reached(run).map((one, at) => one - reached(known)[at]).find(Boolean) || 0 : 1;
+    if (place > 0) found.set(run.uid, run);
   }
   return [...found.values()];
 }
@@ -111,7 +113,8 @@ function Compared({ of }) {
   if (!found) return html`<p class="muted" role="status">They are being compared …</p>`;
   const names = found.experiments;
   const others = names.slice(1);
-  return html`<section class="card" data-compared><h2>Metrics</h2>
+  return html`<${Message} error=${disagreement(found.conflicts)} />
+    <section class="card" data-compared><h2>Metrics</h2>
     ${found.metrics.length ? html`<div class="scroll"><table>
       <thead><tr><th>metric</th>${names.map((name) => html`<th>${name}</th>`)}${others.map((name) => html`<th>${name} − ${names[0]}</th>`)}</tr></thead>
       <tbody>${found.metrics.map((row) => html`<tr key=${row.metric}><td><code>${row.metric}</code></td>

@@ -16,7 +16,7 @@ export function Status({ store, experiment }) {
   const { all: work } = useAnswers(of("/work"), {}, { least: 1500 });
   if (!about) return html`<${Message} error=${error} />`;
   const status = standings && standing(standings);
-  const failures = failed ? failed.flatMap(({ runs }, place) => runs.map((run) => ({ run, place }))) : [];
+  const failures = failed ? onceByUid(failed.flatMap(({ runs }, place) => runs.map((run) => ({ run, place })))) : [];
   const devices = work ? work.flatMap((one, place) => one.devices.map((device) => ({ ...device, place }))) : [];
   const { counts } = about;
   const ended = counts.done + counts.stuck + counts.repeated + counts.failed;
@@ -49,13 +49,16 @@ export function Status({ store, experiment }) {
         <td class="number">${duration(one.duration_s)}</td><td class="muted nowrap">${moment(one.started_at)}</td><td class="muted">${now(one.now)}</td></tr>`)}</tbody></table></div></section>` : null}
     ${failures.length ? html`<section class="card"><h2>Failures <small class="muted">${count(counts.failed)}</small></h2>
       <ul>${failures.map(({ run, place }) => html`<li key=${`${place}:${run.run}`}>${whose(place)}<a href=${address([stores[place], experiment, "run", String(run.run)], { step: run.failure.step })}>run ${run.run}</a>
-        at step ${run.failure.step} (${run.failure.kind}): <span dir="auto">${run.failure.message}</span></li>`)}</ul></section>` : null}
+        at model call ${run.failure.step} (${run.failure.kind}): <span dir="auto">${run.failure.message}</span></li>`)}</ul></section>` : null}
     <section class="card"><h2>Sessions</h2><div class="scroll"><table><tbody>${[...about.sessions].reverse().map((one) => html`<tr>
       <td class="nowrap muted">${moment(one.started_at)}</td><td>${one.end_state || "working, or killed"}</td><td>${one.pid} on ${one.host}</td><td><code>${one.command}</code></td></tr>`)}</tbody></table></div></section>
     ${(work || []).map((one, place) => one.log ? html`<section class="card" key=${place}><h2>Log <small class="muted">${whose(place)}${one.log_name}</small></h2><pre class="log">${one.log}</pre></section>` : null)}
     <section class="card"><h2>Config</h2><pre class="log">${JSON.stringify(about.config, null, 1)}</pre></section>
   `;
 }
+
+// A run that several stores have failed in each of them.
+const onceByUid = (failures) => [...new Map([...failures].reverse().map((one) => [one.run.uid, one])).values()].reverse();
 
 const rate = (value) => (value >= 100 ? count(Math.round(value)) : value.toPrecision(3));
 
