@@ -11,7 +11,8 @@ const SHOWN_RUNS = 12;
 
 // `of` names them: STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, with commas between them; 0+1 are stores with shards.
 export function Side({ place }) {
-  const { of = "", step: asked = "0" } = place.query;
+  const { step: asked = "0" } = place.query;
+  const of = (place.query.of || "").replace(/[\d ]+\//g, (keys) => keys.replaceAll(" ", "+")); // in a query + is a space
   const names = of.split(",").filter(Boolean).slice(0, MOST).map((one) => one.split("/").map(decoded));
   const [found, setFound] = useState({});
   const [error, setError] = useState(null);
@@ -20,7 +21,7 @@ export function Side({ place }) {
     const load = async () => {
       const entries = await Promise.all(names.map(async (name) => {
         const [keys, experiment, run] = name;
-        const stores = keys.split(/[+ ]/); // a + in the query of an address stands for a space
+        const stores = keys.split("+");
         const parts = await Promise.all(stores.map(async (store) => {
           const path = experimentPath(store, experiment);
           const [about, runs] = await Promise.all([
@@ -81,7 +82,7 @@ function Column({ name: [keys, experiment], one, step }) {
     return () => stop.abort();
   }, [one, step]);
   return html`<section class="card">
-    <h2><a href=${address([keys.replaceAll(" ", "+"), experiment])}>${experiment}</a> <${Badge} state=${one.about.state} /></h2>
+    <h2><a href=${address([keys, experiment])}>${experiment}</a> <${Badge} state=${one.about.state} /></h2>
     ${one.runs.map((run) => {
       const own = cells.filter((cell) => cell.run === run.run && cell.store === run.store);
       return html`<article key=${`${run.store}:${run.run}`} data-run=${run.run}>
