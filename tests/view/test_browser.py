@@ -496,7 +496,7 @@ def test_a_run_that_two_stores_have_stands_once_on_the_wall(
         page = browser.open(f"{served.url}#/0+1/wall", height=2000)
         page.wait("document.querySelector('.wall')?.dataset.total == 6")
         page.wait(
-            f"document.querySelector('.tile.current[data-text=\"{looked.outputs[looked.runs[0]][1]}\"]')"
+            f"document.querySelector('.tile.current[data-text=\"{looked.outputs[looked.runs[0]][-1]}\"]')"
         )
         page.eval("location.hash = '#/0+1/wall?sort=-prompt'")
         page.wait("document.querySelector('.row .prompt')?.textContent === 'prompt 5'")
