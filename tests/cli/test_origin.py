@@ -135,7 +135,7 @@ def test_a_config_of_a_strange_store_stopped_show(panic: Invoke, store: Path) ->
         opened.db.connection.execute("UPDATE experiment SET config = ?", (json.dumps(said),))
     done = panic("show", "demo")
     assert done.exit_code == 0, done.output
-    assert "asked for in all: 1 prompt, 1 repeat, at most 0 steps" in done.stdout
+    assert "asked for in all: 1 prompt, 1 repeat, at most 0 model calls" in done.stdout
 
 
 def test_what_a_store_said_became_lines_of_requirements(panic: Invoke, store: Path) -> None:
