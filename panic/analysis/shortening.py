@@ -11,7 +11,7 @@ import re
 def shorten(text: str, length: int = 60) -> str:
     """A text on one line, cut with an ellipsis where that has more than `length` characters.
 
-    What lies beyond is not read: of a text of 1 MB, `textwrap.shorten` took 250 ms and this 0.01 ms.
+    What lies beyond is not read: a text of megabytes takes no longer. `textwrap.shorten` splits all of it.
     """
     line = ""
     for word in re.finditer(rf"(?<!\S)\S{{1,{length + 1}}}", text):

@@ -118,7 +118,7 @@ def test_the_cycle_is_told_in_its_unit_wherever_it_is_told():
                 unit = (
                     r"(?:model )?calls" if found[1] == str(CALLS) else r"texts|images|pictures|outputs|laps"
                 )
-                others = r"clusters|regions|points|parts|distinct|different|of 1?[2-9] |are made by "
+                others = r"clusters|regions|points|parts|distinct|different|of 1?[2-9] "
                 assert re.match(f"(?:{unit}|{others})", found[2]), f"{figure.title}: {found[0]!r} in {text}"
 
 

@@ -193,6 +193,23 @@ def test_weights_that_draw_into_a_mask_say_so(tmp_path: Path, adapter: str) -> N
         load(9)
 
 
+@pytest.mark.parametrize("adapter", ["image-to-image", "diffusers"])
+def test_weights_with_a_control_net_say_so(tmp_path: Path, adapter: str) -> None:
+    """Its control is called `image`, which is what a variation calls the one that it starts from."""
+    import diffusers
+
+    plain = tiny_edits.BUILDERS["variation"](tmp_path / "plain")
+    parts = diffusers.DiffusionPipeline.from_pretrained(plain).components
+    control = diffusers.ControlNetModel.from_unet(parts["unet"])
+    pipeline = diffusers.StableDiffusionControlNetPipeline(
+        **parts, controlnet=control, requires_safety_checker=False
+    )
+    pipeline.save_pretrained(tmp_path / "controlled")
+    base = {"base": f"local:{tmp_path / 'controlled'}", "adapter": adapter}
+    with pytest.raises(ModelError, match="needs a control image"):
+        registry.build(registry.resolve("it", {"it": base})).load("cpu")
+
+
 def test_a_class_that_needs_another_image_says_so(load: Load, tmp_path: Path) -> None:
     folder = tiny_edits.BUILDERS["flux-variation"](tmp_path)
     index = folder / "model_index.json"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from panic.store import Store, reading
 from panic.view.merged import Merged, numbers
 from tests.view.conftest import Looked
@@ -35,6 +37,26 @@ def test_stores_are_merged_once_for_what_they_have(tmp_path: Path) -> None:
         shard.store.close()
 
 
+def test_stores_are_merged_again_where_a_merge_of_others_was_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was merged before had gone for the others, and was taken to be there."""
+    shards = [Looked(tmp_path / name, 1) for name in ("one", "two")]
+    one, two = ({"0": str(shard.store.path)} for shard in shards)
+    folder, merged = tmp_path / "merged", Merged()
+    folder.mkdir()
+    path = merged.path(one, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("panic.view.merged.merge", lambda *given, **how: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            merged.path(two, folder)
+    assert merged.path(one, folder) == path
+    with Store(path) as store:
+        assert len(reading.runs(store)) == 1
+    for shard in shards:
+        shard.store.close()
+
+
 def test_what_does_not_agree_is_left_out_and_told(tmp_path: Path) -> None:
     """Of a run with two contents neither counts."""
     shards = [Looked(tmp_path / name, 1) for name in ("one", "two")]
@@ -58,5 +80,9 @@ def test_a_run_of_two_stores_is_where_it_is_longest(tmp_path: Path) -> None:
         shard.step(shard.runs[0], *[f"text {step}" for step in range(number)])
     stores = {str(number): str(shard.store.path) for number, shard in enumerate(shards)}
     assert list(numbers(stores, "wall").values()) == [("1", shards[1].runs[0])]
+    shards[0].step(shards[0].runs[0], "text 1")
+    with shards[0].store.transaction() as connection:  # as long as the other, and to be longer
+        connection.execute("UPDATE run SET max_length = max_length + 2")
+    assert list(numbers(stores, "wall").values()) == [("0", shards[0].runs[0])]
     for shard in shards:
         shard.store.close()

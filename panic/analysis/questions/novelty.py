@@ -140,6 +140,6 @@ def _said(answer: Novelty) -> str:
     if answer.num_runs == 1:
         return f"{text} The one run made {counted(answer.num_outputs, f'different {answer.modality}')}."
     return (
-        f"{text} Of {answer.num_outputs:,} distinct {answer.modality}s, {answer.num_shared:,} are made by "
-        f"more than one of {answer.num_runs:,} runs."
+        f"{text} {answer.num_shared:,} of {counted(answer.num_outputs, f'distinct {answer.modality}')} "
+        f"{'is' if answer.num_shared == 1 else 'are'} made by more than one of {answer.num_runs:,} runs."
     )

@@ -64,6 +64,13 @@ export class Rows {
     await Promise.all([this.takeTurns(), ...this.stores.map((_, store) => this.load(store, 0, view))]);
   }
 
+  // The first so many runs.
+  async first(number) {
+    await Promise.all([this.takeTurns(), ...this.stores.map((_, store) => this.load(store, 0))]);
+    await this.need(0, number - 1);
+    return Array.from({ length: number }, (_, index) => this.at(index)).filter(Boolean);
+  }
+
   async takeTurns() {
     const { where, sort } = this.query;
     if (this.stores.length < 2) return;

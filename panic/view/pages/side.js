@@ -3,6 +3,7 @@ import { html, useEffect, useState } from "./preact.js";
 import { bundle, experimentPath, get, imageAddress } from "./api.js";
 import { address, decoded, go, replace } from "./route.js";
 import { Badge, Message, count, disagreement, network, shortPrompt } from "./parts.js";
+import { Rows } from "./rows.js";
 import { countsPath, together } from "./shards.js";
 import { Slider } from "./slider.js";
 
@@ -22,16 +23,13 @@ export function Side({ place }) {
       const entries = await Promise.all(names.map(async (name) => {
         const [keys, experiment, run] = name;
         const stores = keys.split("+");
-        const parts = await Promise.all(stores.map(async (store) => {
-          const path = experimentPath(store, experiment);
-          const [about, runs] = await Promise.all([
-            get(path), run ? get(`${path}/runs/${run}`).then((one) => [one]) : get(`${path}/runs`, { limit: SHOWN_RUNS }).then((one) => one.runs),
-          ]);
-          return { about, runs: runs.map((one) => ({ ...one, store })) };
-        }));
-        const counted = stores.length > 1 ? await get(countsPath(stores, experiment)) : null;
-        const about = together(parts.map((part) => part.about), counted?.counts);
-        const runs = eachOnce(parts.flatMap((part) => part.runs)).slice(0, SHOWN_RUNS);
+        const [parts, counted, runs] = await Promise.all([
+          Promise.all(stores.map((store) => get(experimentPath(store, experiment)))),
+          stores.length > 1 ? get(countsPath(stores, experiment)) : null,
+          run ? get(`${experimentPath(keys, experiment)}/runs/${run}`).then((one) => [{ ...one, store: keys }])
+            : new Rows(stores, experiment, {}).first(SHOWN_RUNS),
+        ]);
+        const about = together(parts, counted?.counts);
         return [name.join("/"), { about, runs, total: run ? 1 : about.counts.runs }];
       }));
       if (isHere) setFound(Object.fromEntries(entries));
@@ -55,18 +53,6 @@ export function Side({ place }) {
       ${columns.map(([name, one]) => html`<${Column} key=${name.join("/")} ...${{ name, one, step }} />`)}
     </div>
     ${names.length > 1 && !bundle ? html`<${Compared} of=${of} />` : null}`;
-}
-
-// Of a run that several stores have, the longest; of those one that is to be longest, or has ended, or the first.
-function eachOnce(runs) {
-  const found = new Map();
-  const reached = (run) => [run.num_steps, run.max_length, run.state === "todo" || run.state === "running" ? 0 : 1];
-  for (const run of runs) {
-    const known = found.get(run.uid);
-    const place = known ? reached(run).map((one, at) => one - reached(known)[at]).find(Boolean) || 0 : 1;
-    if (place > 0) found.set(run.uid, run);
-  }
-  return [...found.values()];
 }
 
 function Column({ name: [keys, experiment], one, step }) {

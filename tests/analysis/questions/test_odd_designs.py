@@ -44,7 +44,7 @@ def test_runs_that_stand_still_make_nothing_new(bench):
     said = novelty.sentence(answer)
     assert "draw → tell 50% early and 0% late (3 runs late)" in said
     assert answer[0].shares["share"].to_list() == [0.5] + [0.0] * 7
-    assert "Of 1 distinct texts, 1 are made by more than one of 3 runs" in said
+    assert "1 of 1 distinct text is made by more than one of 3 runs" in said
 
 
 def test_one_text_is_no_chain_and_no_cluster_beside_itself(bench):

@@ -149,8 +149,10 @@ def novelty(case: Case) -> Rulings:
         "texts": [set(run.texts) for run in runs],
         "images": [{image_of(text).digest for text in run.texts} for run in runs],  # grey ones coincide
     }
-    for total, kind, shared in re.findall(r"Of ([\d,]+) distinct (\w+), ([\d,]+) ", case.sentence):
-        makers = Counter(one for of_run in made[kind] for one in of_run)
+    for shared, total, kind in re.findall(
+        r"([\d,]+) of ([\d,]+) distinct (\w+?)s? (?:is|are) ", case.sentence
+    ):
+        makers = Counter(one for of_run in made[f"{kind}s"] for one in of_run)
         right = [len(makers), sum(count > 1 for count in makers.values())]
         yield _is("so many, so many of them shared", _numbers(f"{total} {shared}"), right)
 
