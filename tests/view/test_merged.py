@@ -81,8 +81,9 @@ def test_a_run_of_two_stores_is_where_it_is_longest(tmp_path: Path) -> None:
     stores = {str(number): str(shard.store.path) for number, shard in enumerate(shards)}
     assert list(numbers(stores, "wall").values()) == [("1", shards[1].runs[0])]
     shards[0].step(shards[0].runs[0], "text 1")
-    with shards[0].store.transaction() as connection:  # as long as the other, and to be longer
+    assert list(numbers(stores, "wall").values()) == [("0", shards[0].runs[0])], "the first of two alike"
+    with shards[1].store.transaction() as connection:  # which is to be longer
         connection.execute("UPDATE run SET max_length = max_length + 2")
-    assert list(numbers(stores, "wall").values()) == [("0", shards[0].runs[0])]
+    assert list(numbers(stores, "wall").values()) == [("1", shards[1].runs[0])]
     for shard in shards:
         shard.store.close()
