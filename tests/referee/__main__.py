@@ -1,7 +1,7 @@
 """Count how often sentences are true, and write the page.
 
 python -m tests.referee --replicates 200 -o docs/truth.md
-python -m tests.referee --replicates 200 --whole-every 10 --minutes 30 -o docs/truth.md
+python -m tests.referee --replicates 200 --whole-every 10 --minutes 30 --keep counted.jsonl -o docs/truth.md
 
 Questions that installed packages add are counted like ours, by the predicates that these bring.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from panic.errors import UsageError
 from tests.referee.counting import Round, judged, work_through
 from tests.referee.designs import DESIGNS
+from tests.referee.keeping import Kept
 from tests.referee.page import page
 
 
@@ -30,6 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="begin no replicate after so many"
     )
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE",
+        help="where every replicate is kept: the same command goes on where it was ended",
+    )  # fmt: skip
     parser.add_argument("--design", action="append", choices=list(DESIGNS), help="one of them (repeat)")
     parser.add_argument("-o", "--output", type=Path, help="where the page is written (default: the screen)")
     options = parser.parse_args(arguments)
@@ -50,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         processes=options.processes,
         limit_s=60 * options.minutes,
         after=write,
+        kept=Kept(options.keep),
     )
     if options.output is None:
         sys.stdout.write(page(found))

@@ -17,6 +17,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import stuck
 from panic.errors import NotFound
 from tests.referee.designs import DESIGNS
+from tests.referee.keeping import Kept, Ruled
 from tests.referee.predicates import PREDICATES, predicates
 from tests.referee.rulings import Case, Count, Ruling
 from tests.referee.worlds import World, evidence_of
@@ -30,12 +31,14 @@ SLOW_SHARE = 4  # questions that take seconds are asked in every fourth replicat
 class Round:
     """Counts by question, claim and design, and how many replicates they are of.
 
-    num_replicates: of every design; num_whole: of those, how many were asked every question.
+    num_replicates: of every design; num_whole: of those, how many were asked every question; num_versions:
+    by how many versions of the code they were ruled.
     """
 
     counts: Counts = field(default_factory=dict)
     num_replicates: int = 0
     num_whole: int = 0
+    num_versions: int = 0
 
 
 def judged() -> list[str]:
@@ -54,34 +57,43 @@ def work_through(
     processes: int = 1,
     limit_s: float = float("inf"),
     after: Callable[[Round], None] = lambda found: None,
+    kept: Kept | None = None,
 ) -> Round:
     """Replicates of all designs, one after the other, and no further one begun after `limit_s` seconds.
 
     A design is asked what it is plain for, and in every `whole_every`-th replicate (0: in none) everything.
-    The same replicates at every call. after: told what is counted so far, after each of them.
+    The same replicates at every call. after: told what is counted so far, after each of them. kept: what was
+    ruled by earlier calls, which is not ruled again; what is ruled now is added to it.
     """
     found, started_at = Round(), time.monotonic()
+    kept = kept or Kept()
     with ExitStack() as stack:
-        spread = map
+        spread: Callable[..., Iterator[Ruled]] = map
         if processes > 1:
             spread = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn"))).map
         for replicate in range(num_replicates):
             if time.monotonic() - started_at > limit_s:
                 break
             is_whole = bool(whole_every) and replicate % whole_every == 0
-            jobs = [(design, replicate, is_whole) for design in designs]
-            for design, ruled in zip(designs, spread(_replicate, *zip(*jobs, strict=True)), strict=True):
+            before = {design: kept.get(design, replicate, is_whole) for design in designs}
+            left = [design for design, ruled in before.items() if ruled is None]
+            ruled_now = spread(_replicate, left, [replicate] * len(left), [is_whole] * len(left))
+            for design in designs:
+                if (ruled := before[design]) is None:
+                    ruled = next(ruled_now)
+                    kept.add(design, replicate, is_whole, ruled)
                 for question, ruling in ruled:
                     key = question, ruling.claim, design
                     new = Count(level=ruling.level, must_find=ruling.must_find)
                     found.counts.setdefault(key, new).add(ruling)
             found.num_replicates += 1
             found.num_whole += is_whole
+            found.num_versions = len(kept.versions)
             after(found)
     return found
 
 
-def _replicate(design: str, replicate: int, is_whole: bool) -> list[tuple[str, Ruling]]:
+def _replicate(design: str, replicate: int, is_whole: bool) -> Ruled:
     """What is ruled of one replicate of a design."""
     with threadpool_limits(1):  # many small problems: threads wait for each other longer than they work
         world = DESIGNS[design].make(np.random.default_rng([replicate, *design.encode()]))

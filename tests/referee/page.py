@@ -13,7 +13,7 @@ from tests.referee.rulings import Count
 HEAD = """# How true the sentences of a report are
 
 The sentences of a report were counted against experiments whose truth is known: {num} replicates of each of
-the designs below, written into stores without an engine. {scope}
+the designs below, written into stores without an engine. {scope}{versions}
 *False* is how often a claim was made where it is not true, in the design where that is worst; its level is
 how often it may be. *Found* is how often it was made where it is true, in the design where that is rarest. A
 claim in **bold** errs more often than its level allows, or finds less than half of what is plainly there, by
@@ -30,6 +30,8 @@ WIDTH = 110
 WHOLE = "Every question was asked of each of them."
 SHORT = """A design was asked what it is plain for (slow
 questions in a quarter of its replicates), and every question in {num} of them."""
+VERSIONS = """
+They were ruled by {num} versions of the code, of which all replicates count."""
 TABLE = "| claim | level | false | found |\n|---|---|---|---|\n"
 
 
@@ -38,7 +40,9 @@ def page(found: Round) -> str:
     designs = "".join(f"| {name} | {design.what} |\n" for name, design in DESIGNS.items())
     sections = (_section(name, found.counts) for name in judged())
     scope = WHOLE if found.num_whole == found.num_replicates else SHORT.format(num=found.num_whole or "none")
-    return HEAD.format(num=found.num_replicates, scope=scope) + designs + "\n" + "\n".join(sections)
+    versions = VERSIONS.format(num=found.num_versions) if found.num_versions > 1 else ""
+    head = HEAD.format(num=found.num_replicates, scope=scope, versions=versions)
+    return head + designs + "\n" + "\n".join(sections)
 
 
 def _section(question: str, counts: Counts) -> str:

@@ -13,8 +13,10 @@ import pytest
 from panic.analysis.answers import named
 from panic.analysis.evidence import Evidence
 from panic.store.codec import decode_image, image_digest
+from tests.referee import counting
 from tests.referee.counting import SUMMARY, Counts, rulings, work_through
 from tests.referee.designs import DESIGNS
+from tests.referee.keeping import Kept, Ruled, code
 from tests.referee.predicates import PREDICATES, factors, motion, predicates
 from tests.referee.rulings import Case, Count, Predicate, Ruling
 from tests.referee.truth import Truth
@@ -80,6 +82,27 @@ def test_a_replicate_is_the_same_at_every_call() -> None:
     one, other = (list(rulings("few", make(np.random.default_rng(3)), ["lag", "effects"])) for _ in range(2))
     assert one == other
     assert {question for question, _ in one} == {"lag", "effects"}
+
+
+def test_a_count_goes_on_where_it_was_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of a line: what was whole is not ruled again, what was torn is."""
+    path, ruled = tmp_path / "counted.jsonl", []
+    real = counting._replicate
+
+    def noted(design: str, replicate: int, is_whole: bool) -> Ruled:
+        ruled.append((design, replicate))
+        return real(design, replicate, is_whole)
+
+    monkeypatch.setattr(counting, "_replicate", noted)
+    whole = work_through(["few", "copies"], 2, whole_every=0, kept=Kept(path))
+    assert ruled == [("few", 0), ("copies", 0), ("few", 1), ("copies", 1)]
+    path.write_bytes(path.read_bytes()[:-20])
+    again = work_through(["few", "copies"], 3, whole_every=0, kept=Kept(path))
+    assert ruled[4:] == [("copies", 1), ("few", 2), ("copies", 2)]
+    assert again.num_replicates == 3
+    assert work_through(["few", "copies"], 2, whole_every=0, kept=Kept(path)) == whole
+    path.write_bytes(path.read_bytes().replace(code().encode(), b"of yesterday"))
+    assert work_through(["few"], 4, whole_every=0, kept=Kept(path)).num_versions == 2
 
 
 def test_runs_of_an_arm_are_judged_beside_their_own_kind() -> None:
