@@ -136,25 +136,20 @@ def _():
 @app.cell
 def _(choice, store):
     evidence = chosen(store, choice)
-    paths = dict(evidence.data.trajectories(*evidence.views[0], least=6))
-    run_choice = mo.ui.dropdown(
-        {f"run {run} ({len(path)} {evidence.views[0].modality}s)": run for run, path in paths.items()},
-        value=next(
-            (
-                f"run {run} ({len(path)} {evidence.views[0].modality}s)"
-                for run, path in reversed(paths.items())
-            ),
-            None,
-        ),
-        label="run",
-    )
+    _paths = evidence.data.trajectories(*evidence.views[0], least=6) if evidence.views else ()
+    paths = {f"run {run} ({len(path)} {evidence.views[0].modality}s)": path for run, path in _paths}
+    run_choice = mo.ui.dropdown(paths, value=next(reversed(paths), None), label="run")
     mo.vstack([mo.md(f"## A run of `{evidence.experiment.name}` against its surrogates"), run_choice])
-    return paths, run_choice
+    return (run_choice,)
 
 
 @app.cell
-def _(charts, dynamics, np, nulls, paths, pl, run_choice):
-    path = np.asarray(paths[run_choice.value], dtype=np.float64)
+def _(charts, dynamics, np, nulls, pl, run_choice):
+    mo.stop(
+        run_choice.value is None,
+        mo.md("_No run has 6 vectors of one kind: `panic embed EXPERIMENT MODEL` adds them._"),
+    )
+    path = np.asarray(run_choice.value, dtype=np.float64)
     path = path / np.linalg.norm(path, axis=1, keepdims=True)
     _lag = min(10, len(path) - 2)
     surrogates = {

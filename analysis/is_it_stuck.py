@@ -12,7 +12,7 @@ app = marimo.App(width="medium", app_title="panic · is it stuck?")
 with app.setup:
     import marimo as mo
 
-    from panic.analysis.notebooks import chosen, drawn, experiment_choice, open_store, show
+    from panic.analysis.notebooks import choice_of_runs, chosen, drawn, experiment_choice, open_store, show
 
 
 @app.cell
@@ -58,17 +58,13 @@ def _(evidence, stuck):
 
 @app.cell
 def _(evidence):
-    choices = {
-        f"{row.id} · {'fresh noise' if row.seed == -1 else row.seed} · {row.prompt[:40]}": row
-        for row in sorted(evidence.whole.rows, key=lambda row: -row.num_steps)
-        if row.num_steps > 3
-    }
-    run_choice = mo.ui.dropdown(choices, value=next(iter(choices), None), label="run")
+    by_length = sorted(evidence.whole.rows, key=lambda row: -row.num_steps)
+    run_choice = choice_of_runs([row for row in by_length if row.num_steps > 3])
     mo.vstack(
         [
             mo.md(
-                "## Has it been here before?\n\nExactly the same words again, at which model calls? "
-                "A fair die with K sides has a rate of 1/K."
+                "## Has it been here before?\n\nExactly the same text again (without texts: picture), "
+                "at which model calls? A fair die with K sides has a rate of 1/K."
             ),
             run_choice,
         ]
@@ -78,7 +74,12 @@ def _(evidence):
 
 @app.cell
 def _(evidence, recurrence, run_choice):
-    _plot = recurrence.plot(evidence.whole, run_choice.value, 120)
+    mo.stop(run_choice.value is None, mo.md("_No run has more than 3 model calls._"))
+    _told = evidence.whole.invocations.filter(run=run_choice.value.id)["modality"]
+    _plot = recurrence.plot(
+        evidence.whole, run_choice.value, 120, modality="text" if "text" in _told else "image"
+    )
+    mo.stop(_plot is None, mo.md("_This run has fewer than two outputs of a kind._"))
     _found = _plot.counts
     mo.hstack(
         [

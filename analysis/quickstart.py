@@ -12,7 +12,7 @@ app = marimo.App(width="medium", app_title="panic · quickstart")
 with app.setup:
     import marimo as mo
 
-    from panic.analysis.notebooks import chosen, drawn, experiment_choice, open_store, show
+    from panic.analysis.notebooks import choice_of_runs, chosen, drawn, experiment_choice, open_store, show
     from panic.store import reading
 
 
@@ -52,14 +52,7 @@ def _(choice, store):
 
 @app.cell
 def _(data):
-    runs = {
-        f"{row['run']} · {row['prompt'][:40]} · {'fresh noise' if row['seed'] == -1 else row['seed']}": row[
-            "run"
-        ]
-        for row in data.runs.iter_rows(named=True)
-        if row["num_steps"]
-    }
-    run_choice = mo.ui.dropdown(runs, value=next(iter(runs), None), label="run")
+    run_choice = choice_of_runs(data.rows)
     mo.vstack([mo.md("## 2. What a run looked like"), run_choice])
     return (run_choice,)
 
@@ -67,13 +60,14 @@ def _(data):
 @app.cell
 def _(charts, contents, evidence, pl, run_choice, store):
     _shown = []
-    for _step in contents.invocations(store, run_choice.value):
+    mo.stop(run_choice.value is None, mo.md("_No run was begun._"))
+    for _step in contents.invocations(store, run_choice.value.id):
         if _step.modality == "image":
             _shown.append({"step": _step.step, "image": evidence.thumbnails.get(_step.output)[0], "text": ""})
         elif _shown:
             _shown[-1]["text"] = _step.text
     mo.vstack(
-        [drawn(charts.run_strip(pl.DataFrame(_shown[:18]), f"Run {run_choice.value}"))]
+        [drawn(charts.run_strip(pl.DataFrame(_shown[:18]), f"Run {run_choice.value.id}"))]
         if _shown
         else [mo.md("This run has no images.")]
     )

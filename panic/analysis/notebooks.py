@@ -10,6 +10,7 @@ PANIC_EXPERIMENT (a name, or the beginning of an id), else the newest. Charts ta
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import marimo as mo
@@ -17,7 +18,9 @@ import marimo as mo
 from panic.analysis.charts import themed
 from panic.analysis.evidence import Evidence
 from panic.analysis.questions import Question, ask
+from panic.analysis.shortening import shorten
 from panic.store import Store, reading
+from panic.store.records import RunRow
 
 IMAGE_BUDGET_BYTES = 8 * 2**20
 
@@ -39,6 +42,16 @@ def chosen(store: Store, choice: Any) -> Evidence:
     return Evidence.of(store, reading.experiment(store, choice.value), image_budget_bytes=IMAGE_BUDGET_BYTES)
 
 
+def choice_of_runs(runs: Sequence[RunRow]) -> Any:
+    """A dropdown of the runs that were begun; its value is one of them, None if there are none."""
+    choices = {
+        f"{run.id} · {'fresh noise' if run.seed == -1 else run.seed} · {shorten(run.prompt, 40)}": run
+        for run in runs
+        if run.num_steps
+    }
+    return mo.ui.dropdown(choices, value=next(iter(choices), None), label="run")
+
+
 def show(question: Question, evidence: Evidence) -> Any:
     """The figures of a question, as the report has them: sentence, charts, caveat."""
     parts: list[Any] = []
@@ -46,8 +59,8 @@ def show(question: Question, evidence: Evidence) -> Any:
         parts.append(mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"))
         parts += [drawn(chart) for chart in figure.charts.values()]
         parts += [mo.md(f"_{figure.caveat}_")] if figure.caveat else []
-    name = getattr(question, "__name__", "").rpartition(".")[2]
-    return mo.vstack(parts or [mo.md(f"_{name}: nothing to ask here._")])
+    title = question.TITLE if isinstance(question.TITLE, str) else next(iter(question.TITLE.values()))
+    return mo.vstack(parts or [mo.md(f"_{title} There is nothing here to answer it with._")])
 
 
 def drawn(chart: Any) -> Any:

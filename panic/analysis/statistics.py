@@ -288,11 +288,16 @@ def adjust(p_values: ArrayLike, method: str = "holm") -> Array:
 
 
 def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
-    """Difference of means over the pooled standard deviation, with Hedges' correction; NaN without spread."""
+    """Difference of means over the pooled standard deviation, with Hedges' correction.
+
+    NaN without spread, also where values of a group differ by rounding alone.
+    """
     x, y = series(a, "values", least=2), series(b, "values", least=2)
     freedom = len(x) + len(y) - 2
     pooled = np.sqrt((x.var() * len(x) + y.var() * len(y)) / freedom)
-    return float((x.mean() - y.mean()) / pooled * (1 - 3 / (4 * freedom - 1))) if pooled else float("nan")
+    if pooled <= 1e-12 * max(np.abs(x).max(), np.abs(y).max()):
+        return float("nan")
+    return float((x.mean() - y.mean()) / pooled * (1 - 3 / (4 * freedom - 1)))
 
 
 def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:

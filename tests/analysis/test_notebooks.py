@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from panic import load_config, run
@@ -27,6 +28,13 @@ ALLOWED = {
     for name in ("charts", "dynamics", "nulls", "statistics", "evidence", "notebooks", "questions")
 }
 NAMES = OF_AN_EXPERIMENT | {"training_curves", "bring_your_own"}
+
+
+SMALL = {  # by what it lacks; neither has vectors
+    "texts": {"networks": [["jpeg", "blur"]], "models": {n: {"base": n} for n in ("jpeg", "blur")}},
+    "pictures": {"networks": [["shuffle-words"]], "prompts": ["a red circle above a square"]},
+    "steps": {"networks": [["shuffle-words"]], "prompts": ["a red circle"], "max_length": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +130,20 @@ def test_a_claim_of_a_notebooks_own_is_found_by_whatever_name(source, found):
 @pytest.mark.parametrize("store", ["demo", "synthetic"])
 def test_it_runs_top_to_bottom(name, store, stores):
     assert_good(performed(name, PANIC_STORE=stores[store], PANIC_EXPERIMENT=store))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lacking", SMALL)
+def test_it_says_what_an_experiment_lacks(lacking, tmp_path):
+    """Of an experiment without texts, vectors or enough steps three of five ended with an error."""
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "red.png")
+    values = {"name": "small", "prompts": {"images": str(tmp_path)}, "seeds": [42, -1], "max_length": 12}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump({**values, **SMALL[lacking]}))
+    assert run(path, tmp_path / "store").counts.failed == 0
+    for name in sorted(OF_AN_EXPERIMENT):
+        assert_good(performed(name, PANIC_STORE=tmp_path / "store"))
 
 
 @pytest.mark.slow

@@ -177,6 +177,8 @@ def test_effects_by_hand():
     a, b = RNG(0).normal(1, 1, 4000), RNG(1).normal(0, 1, 4000)
     assert cohens_d(a, b) == pytest.approx(1, abs=0.06)
     assert np.isnan(cohens_d([1, 1], [1, 1]))
+    assert np.isnan(cohens_d([0.1] * 3, [0.3] * 10)), "means of equal values are off by a rounding"
+    assert np.isfinite(cohens_d([1e-9, 2e-9], [3e-9, 4e-9])), "small is not without spread"
 
 
 @pytest.mark.parametrize("test", [permutation_test, kruskal])

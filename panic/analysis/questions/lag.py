@@ -50,6 +50,9 @@ def _distances(points: Vectors) -> NDArray[np.float64]:
 
 FRESH, FIXED, STUCK = KINDS = ("fresh noise", "fixed seed", "stuck")
 DASHES = {FRESH: [1, 0], FIXED: [8, 4], STUCK: [2, 3]}
+LEGEND = alt.Legend(  # a symbol is as long as a dash and its gap at least, and has a colour of its own
+    orient="top", title=None, symbolType="stroke", symbolSize=400, symbolStrokeColor=GREY
+)
 
 STATISTIC = Statistic(
     what="mean cosine distance of outputs k apart, D(k)",
@@ -202,7 +205,7 @@ def chart(answer: Lags) -> Any:
     dash = alt.StrokeDash(
         "kind:N",
         scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]),
-        legend=None if len(kinds) < 2 else alt.Legend(orient="top", title=None, symbolType="stroke"),
+        legend=None if len(kinds) < 2 else LEGEND,
     )
     x = alt.X("lag:Q", title="lag k (outputs of one kind, not model calls)", axis=STEPS)
     base = alt.Chart(data(frame)).encode(x=x, color=by, detail="group:N")
