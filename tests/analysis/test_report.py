@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -218,11 +219,17 @@ const timer = setInterval(() => {
   if (document.body.dataset.drawn === undefined) return;
   clearInterval(timer);
   const table = document.querySelector("#setup .scroll");
-  const found = { table: [table.scrollWidth, table.clientWidth], covered: [], labels: 0 };
+  const found = { table: [table.scrollWidth, table.clientWidth], labels: 0, covered: [], legends: [] };
+  found.cut = [];
   found.page = document.documentElement.scrollWidth;
   for (const chart of document.querySelectorAll(".chart svg")) {
     const boxes = (what) =>
       [...chart.querySelectorAll(what)].map((one) => [one, one.getBoundingClientRect()]);
+    const end = chart.getBoundingClientRect().right;
+    for (const [name, box] of boxes(".role-legend text")) {
+      found.legends.push(name.textContent);
+      if (box.right > end) found.cut.push(name.textContent);
+    }
     const marks = boxes(".role-mark.mark-symbol path");
     for (const [label, box] of boxes(".role-axis-label text")) {
       found.labels += 1;
@@ -265,6 +272,21 @@ def test_the_table_of_models_fits_a_window_of_1300_pixels(bench, tmp_path):
     found = measured(page(bench), tmp_path, 1300)
     assert found["table"][0] <= found["table"][1]
     assert found["page"] <= 1300
+
+
+@pytest.mark.slow
+def test_no_legend_is_cut_on_a_phone(tmp_path):
+    """Those beside rows with long labels ended early, and line styles came after the names of networks."""
+    world = DESIGNS["slow mixing"].make(np.random.default_rng(0))
+    names = [("PocketDiffusion", "PocketCaptioner"), ("PocketDiffusion-B", "PocketCaptioner-B")]
+    runs = [
+        replace(run, network=names[place % 2], seed=(42, -1)[place // 2 % 2], repeat=place)
+        for place, run in enumerate(world.runs)
+    ]
+    with evidence_of(replace(world, runs=runs)) as evidence:
+        found = measured(render(evidence.store, evidence.experiment), tmp_path, 390)
+    assert {"fresh noise", "fixed seed", "PocketDiffusion-B → PocketCaptioner-B"} <= set(found["legends"])
+    assert found["cut"] == []
 
 
 @pytest.mark.slow

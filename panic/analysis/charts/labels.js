@@ -13,6 +13,15 @@ window.fitLabels = function fit(part, width, hasRows = JSON.stringify(part).incl
   return part;
 };
 
+// On a phone names in legends are long for their place, and they differ at their ends: they are smaller there,
+// legends stand below each other, and end where the rows end: over the labels of rows there is room.
+window.fitLegends = function fitLegends(config, spec, width) {
+  if (width >= 480) return config;
+  const anchor = JSON.stringify(spec).includes('"labelLimit"') ? "end" : "start";
+  const legend = { labelFontSize: 8, labelLimit: width - 110, layout: { top: { direction: "vertical", anchor } } };
+  return { ...config, legend: { ...config.legend, ...legend } };
+};
+
 function inLines(text, most) {
   const lines = [""];
   for (const word of text.split(" ")) {

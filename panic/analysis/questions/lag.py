@@ -50,9 +50,10 @@ def _distances(points: Vectors) -> NDArray[np.float64]:
 
 FRESH, FIXED, STUCK = KINDS = ("fresh noise", "fixed seed", "stuck")
 DASHES = {FRESH: [1, 0], FIXED: [8, 4], STUCK: [2, 3]}
-LEGEND = alt.Legend(  # a symbol is as long as a dash and its gap at least, and has a colour of its own
-    orient="top", title=None, symbolType="stroke", symbolSize=400, symbolStrokeColor=GREY
-)
+LEGEND = alt.Legend(  # a symbol is as long as a dash and its gap at least; the points are not its filling
+    orient="top", title=None, symbolType="stroke", symbolSize=400, symbolStrokeColor=GREY,
+    symbolFillColor="transparent",
+)  # fmt: skip
 
 STATISTIC = Statistic(
     what="mean cosine distance of outputs k apart, D(k)",

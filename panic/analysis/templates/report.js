@@ -4,12 +4,6 @@ const themes = JSON.parse(document.getElementById("themes").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let views = [];
 
-// On a phone names in legends are long for their place, and they differ at their ends: smaller there.
-function legends(config, width) {
-  if (width >= 480) return config;
-  return { ...config, legend: { ...config.legend, labelFontSize: 8, labelLimit: width - 110 } };
-}
-
 async function draw() {
   views.forEach((view) => view.finalize());
   const config = themes[dark.matches ? "dark" : "light"];
@@ -19,7 +13,7 @@ async function draw() {
     places.map((place) => {
       const spec = specs[Number(place.dataset.chart)];
       const shown = spec.width === "container" ? fitLabels(spec, place.clientWidth) : spec;
-      return vegaEmbed(place, shown, { config: legends(config, place.clientWidth), actions, renderer: "svg" });
+      return vegaEmbed(place, shown, { config: fitLegends(config, spec, place.clientWidth), actions, renderer: "svg" });
     })
   );
   views = results.filter((result) => result.status === "fulfilled").map((result) => result.value);

@@ -34,7 +34,8 @@ export function Chart({ chart, title }) {
         await load();
         const spec = unfolded(JSON.parse(chart.spec));
         if (spec.width === "container") window.fitLabels(spec, place.current.clientWidth);
-        const config = window.panicThemes[dark.matches ? "dark" : "light"];
+        const theme = window.panicThemes[dark.matches ? "dark" : "light"];
+        const config = window.fitLegends(theme, spec, place.current.clientWidth);
         const made = await window.vegaEmbed(place.current.firstChild, spec,
           { config, ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: hints.show });
         if (own !== round) return made.finalize();
