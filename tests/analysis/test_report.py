@@ -214,6 +214,18 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
     assert "data-owned" not in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("design", ["failing", "few"])
+def test_no_chart_lacks_what_its_axes_are_of(design, tmp_path):
+    """Intervals over prompts, of which there are too few: `Infinite extent for field "low"`."""
+    world = DESIGNS[design].make(np.random.default_rng(0))
+    with evidence_of(replace(world, others=[replace(world, name="other")])) as evidence:
+        path = tmp_path / "report.html"
+        path.write_text(render(evidence.store, evidence.experiment), encoding="utf-8")
+    done = opened(path)
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+
+
 MEASURING = """<script>
 const timer = setInterval(() => {
   if (document.body.dataset.drawn === undefined) return;

@@ -11,7 +11,7 @@
 Which steps an axis or a sentence means is said by `charts.steps`.
 """
 
-from panic.analysis.charts.bands import beside_shuffles, null_band, outside
+from panic.analysis.charts.bands import beside_shuffles, intervals, null_band, outside
 from panic.analysis.charts.graph import numbered, transition_graph
 from panic.analysis.charts.images import run_strip
 from panic.analysis.charts.steps import (
@@ -68,6 +68,7 @@ __all__ = [
     "finish",
     "first_names",
     "in_order",
+    "intervals",
     "named",
     "names_of",
     "null_band",

@@ -41,6 +41,13 @@ def null_band(
     return finish(rows, title, caption + others, height=max(70, 30 * frame["x"].n_unique()))
 
 
+def intervals(frame: pl.DataFrame, **encodings: Any) -> list[Any]:
+    """A layer of lines from `low` to `high`, none where no row has them: Vega complains of empty axes."""
+    known = frame.filter(pl.col("low").is_not_null())
+    lines = alt.Chart(data(known)).mark_rule(color=GREY, strokeWidth=1.6)
+    return [lines.encode(x="low:Q", x2="high:Q", **encodings)] if len(known) else []
+
+
 def _curve(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
     axis = STEPS if frame["x"].dtype.is_integer() else alt.Axis(grid=False)
     base = alt.Chart(data(frame)).encode(x=alt.X("x:Q", title=x_title or None, axis=axis))

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.charts import GREY, colour, counted, data, finish, names_of
+from panic.analysis.charts import colour, counted, data, finish, intervals, names_of
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Reference, assign, freeze
 from panic.analysis.data import ExperimentData, load
@@ -173,14 +173,12 @@ def chart(answer: Shares, *, top: int = MAX_CLUSTERS) -> Any:
     ]
     base = alt.Chart(data(rows)).encode(y=y, yOffset=by)
     x = alt.X("share:Q", title="share of the outputs of a run, mean over runs", axis=alt.Axis(format="%"))
-    chart = alt.layer(
-        base.mark_bar(cornerRadiusEnd=2).encode(x=x, color=shade, tooltip=tips),
-        base.mark_rule(color=GREY, strokeWidth=1.6).encode(x="low:Q", x2="high:Q", tooltip=tips),
-    )
+    lines = intervals(rows, y=y, yOffset=by, tooltip=tips)
+    chart = alt.layer(base.mark_bar(cornerRadiusEnd=2).encode(x=x, color=shade, tooltip=tips), *lines)
     left_out = frame.filter(pl.col("label") >= 0)["name"].n_unique() - len(largest)
-    caption = "One bar per experiment; clusters are frozen. Lines: 95 % intervals over prompts." + (
-        f" The {left_out:,} smallest clusters are not drawn." if left_out > 0 else ""
-    )
+    caption = "One bar per experiment; clusters are frozen."
+    caption += " Lines: 95 % intervals over prompts." if lines else ""
+    caption += f" The {left_out:,} smallest clusters are not drawn." if left_out > 0 else ""
     height = (14 * len(experiments) + 10) * max(len(order), 1)
     return finish(chart, "Where experiments are", caption, height=height)
 

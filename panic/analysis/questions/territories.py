@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.chance import least_told
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, colour, data, finish, intervals, names_of
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.factors import collapsed, exchangeable, separate_prompts, trajectories, with_factors
@@ -203,12 +203,13 @@ def chart(answer: Territories) -> Any:
     ]
     base = alt.Chart(data(rows)).encode(y=y, yOffset=by)
     x = alt.X("share:Q", title="share of the outputs of a run, mean over runs", axis=alt.Axis(format="%"))
+    lines = intervals(rows, y=y, yOffset=by, tooltip=tips)
     layers = alt.layer(
         base.mark_bar(cornerRadiusEnd=2).encode(x=x, color=colour("network", networks), tooltip=tips),
-        base.mark_rule(color=GREY, strokeWidth=1.6).encode(x="low:Q", x2="high:Q", tooltip=tips),
+        *lines,
         base.mark_tick(color=GREY, thickness=2, strokeDash=[2, 2]).encode(x="by_chance:Q", tooltip=tips),
     )
-    caption = "Lines: 95 % intervals over prompts. Dashed: shuffled networks."
+    caption = ("Lines: 95 % intervals over prompts. " if lines else "") + "Dashed: shuffled networks."
     num_clusters = frame.filter(pl.col("label") != OUTLIER)["label"].n_unique()
     num_networks = frame["network"].n_unique()
     left_out = {"clusters": num_clusters - len(largest), "networks": num_networks - len(networks)}
