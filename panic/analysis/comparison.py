@@ -41,7 +41,8 @@ WORDS = {
     "baseline_high": "shuffled, 95 %", "r2": "R²", "lag1": "likeness at lag 1", "lag2": "likeness at lag 2",
     "most.0": "visited most", "most.1": "its share", "absent.0": "not asked", "label": "cluster, number",
     "source_label": "source, number", "target_label": "target, number", "wall_s": "sessions lasted (s)",
-    "told_s": "workers' time (s)", "unrelated": "distance of different starts, median", "cramers_v": "Cramér's V", "key": "whose",
+    "told_s": "workers' time (s)", "cramers_v": "Cramér's V", "key": "whose",
+    "unrelated": "distance of different starts, median",
 }  # fmt: skip
 """What columns are called on a page, where their names say too little."""
 PERIODS = {"stuck": "model calls", "period": "outputs", "regimes": "turns of the network"}

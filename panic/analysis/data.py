@@ -411,7 +411,7 @@ class ExperimentData:
     def _load_invocations(self) -> pl.DataFrame:
         table = bulk.steps(self.store, self._scope)
         frame = pl.DataFrame({name: table[:, place] for place, name in enumerate(bulk.STEP_COLUMNS)})
-        batches = bulk.batch_models(self.store)
+        batches = bulk.batch_models(self.store, self._scope)
         names = {m.id: m.name for m in self.models}
         kinds = {m.id: m.spec.get("modality_out") for m in self.models}
         model_of = pl.DataFrame({"batch": batches[:, 0], "model": batches[:, 1]}).with_columns(

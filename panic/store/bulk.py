@@ -81,9 +81,10 @@ def interventions(store: Store, scope: Scope) -> list[tuple[Any, ...]]:
     return _rows(store, sql, scope)
 
 
-def batch_models(store: Store) -> NDArray[np.int64]:
-    """The batch and the row of its model (n, 2), of every batch of the store."""
-    rows = _execute(store, "SELECT id, model FROM batch", Scope()).fetchall()
+def batch_models(store: Store, scope: Scope) -> NDArray[np.int64]:
+    """The batch and the row of its model (n, 2), of every batch that made an output of these runs."""
+    where = f"WHERE id IN (SELECT batch FROM invocation {scope.where('run')})" if scope.runs else ""
+    rows = _execute(store, f"SELECT id, model FROM batch {where}", scope).fetchall()
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 

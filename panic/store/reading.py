@@ -199,6 +199,8 @@ def experiment(
         sql = f"SELECT id FROM experiment WHERE id = ? AND id {VISIBLE}"
         if found := experiment_rows(store, [id for (id,) in store.db.rows(sql, selector)]):
             return found[0]
+    elif among is None and is_name(selector) and (called_so := named(store, selector)):
+        return called_so
     known = [one for one in _names(store) if among is None or one[0] in among]
     if selector == "latest" and known:
         own = [id for id, _, name in known if not is_null(name)] or [id for id, _, _ in known]
@@ -208,10 +210,10 @@ def experiment(
             json.dumps(own),
         )
         selector = last or own[-1]
-    named = [id for id, _, name in known if selector in (id, name)]
+    same = [id for id, _, name in known if selector in (id, name)]
     begun = [row for row in known if len(str(selector)) >= 4 and row[1].startswith(str(selector))]
-    if named or len(begun) == 1:
-        return experiment_rows(store, [named[-1] if named else begun[0][0]])[0]
+    if same or len(begun) == 1:
+        return experiment_rows(store, [same[-1] if same else begun[0][0]])[0]
     if begun:
         raise NotFound(
             f"Several experiments in {store.path} begin with {selector!r}.",
@@ -225,8 +227,8 @@ def experiment(
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names[-10:])}."
     if any(uid.startswith(str(selector)) for _, uid, _ in known):
         hint = "The beginning of a uid has at least 4 characters."
-    called_so = "SELECT 1 FROM training WHERE name = ?1 OR folder = ?1 LIMIT 1"
-    if among is None and store.db.value(called_so, readable(str(selector))):
+    of_training = "SELECT 1 FROM training WHERE name = ?1 OR folder = ?1 LIMIT 1"
+    if among is None and store.db.value(of_training, readable(str(selector))):
         told = "panic show, status, compare and report --of training tell of those there are."
         hint = f"A training is called so, or was: {told}"
     raise NotFound(f"No experiment {str(selector)!r} in {store.path}.", hint=hint)
@@ -394,17 +396,28 @@ def earlier_failures(store: Store, run: int) -> list[FailureRow]:
     return [FailureRow(**dict(zip(names, row, strict=True))) for row in rows]
 
 
+def among(column: str, chosen: Sequence[Any] | None) -> tuple[str, list[str]]:
+    """A condition, and its parameters: that a column is one of these; of None anything is.
+
+    One that decides both when it is asked (`? ISNULL OR ...`) is held against every row of a table.
+    """
+    if chosen is None:
+        return "TRUE", []
+    return f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(list(chosen))]
+
+
 def run_counts(store: Store, experiments: Sequence[int] | None = None) -> list[tuple[int, ...]]:
     """(experiment, runs, todo, running, done, stuck, repeated, failed, invocations) by row of experiment.
 
     Of these experiments, or of all, as far as they have runs.
     """
     states = ", ".join(f"sum(state = '{state}')" for state in ("todo", "running", *ENDED))
+    these, parameters = among("experiment", experiments)
     rows: list[tuple[int, ...]] = store.db.rows(
         f"WITH counted AS (SELECT experiment, {NUM_STEPS} AS num_steps, {RUN_STATE} AS state"
-        f" FROM run {RUN_ENDS} WHERE ?1 ISNULL OR experiment IN (SELECT value FROM json_each(?1)))"
+        f" FROM run {RUN_ENDS} WHERE {these})"
         f" SELECT experiment, count(*), {states}, sum(num_steps) FROM counted GROUP BY experiment",
-        None if experiments is None else json.dumps(list(experiments)),
+        *parameters,
     )
     return rows
 

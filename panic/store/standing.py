@@ -10,7 +10,6 @@ States: `running` (a live driver works on it), `complete` (nothing left to do of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -63,14 +62,13 @@ class Standing:
 def last_sessions(store: Store, experiments: Sequence[int] | None = None) -> dict[int, LastSession]:
     """The newest session of each of these experiments, or of all, and whether its process works on it."""
     driver = store.lock_holder
-    these = "SELECT max(id) FROM session WHERE experiment NOTNULL GROUP BY experiment"
-    if experiments is not None:
-        these += " HAVING experiment IN (SELECT value FROM json_each(?))"
+    these, parameters = reading.among("experiment", experiments)
+    newest = f"SELECT max(id) FROM session WHERE experiment NOTNULL AND {these} GROUP BY experiment"
     rows = store.db.rows(
         "SELECT experiment, session.id, pid, host, started_at, ended_at, end_state, session.config,"
         " session.config IS experiment.config FROM session JOIN experiment ON experiment.id = experiment"
-        f" WHERE session.id IN ({these})",
-        *([] if experiments is None else [json.dumps(list(experiments))]),
+        f" WHERE session.id IN ({newest})",
+        *parameters,
     )
     driver_pid = None if driver is None else driver.pid
     return {

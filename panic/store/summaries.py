@@ -132,10 +132,11 @@ def _open(path: Path) -> apsw.Connection:
 
 def stamps(store: Store, experiments: Sequence[int] | None = None) -> list[tuple[int, str, int]]:
     """(row, uid, stamp) of experiments, or of all."""
+    these, parameters = reading.among("id", experiments)
     rows: list[tuple[int, str, int]] = store.db.rows(
         "SELECT id, uid, coalesce(stamp, 0) FROM experiment LEFT JOIN change ON change.experiment = id"
-        " WHERE ?1 ISNULL OR id IN (SELECT value FROM json_each(?1))",
-        None if experiments is None else json.dumps(list(experiments)),
+        f" WHERE {these}",
+        *parameters,
     )
     return rows
 
@@ -189,10 +190,9 @@ def settled(
     if has_file(store):
         with opened(store) as file, contextlib.suppress(apsw.Error, UnicodeDecodeError):
             if file is not None:
-                sql = "SELECT uid, stamp, state FROM settled"
-                sql += " WHERE ?1 ISNULL OR uid IN (SELECT value FROM json_each(?1))"
-                uids = None if experiments is None else json.dumps([uid for _, uid, _ in wanted])
-                rows = file.execute(sql, (uids,))
+                uids = None if experiments is None else [uid for _, uid, _ in wanted]
+                these, parameters = reading.among("uid", uids)
+                rows = file.execute(f"SELECT uid, stamp, state FROM settled WHERE {these}", parameters)
                 known = {(uid, stamp): state for uid, stamp, state in rows if state in STATES}
     found = {row: known[uid, stamp] for row, uid, stamp in wanted if (uid, stamp) in known}
     return found, [one for one in wanted if one[0] not in found]
@@ -214,10 +214,10 @@ def has_file(store: Store) -> bool:
 
 
 def _known(file: apsw.Connection, uids: Sequence[str] | None) -> dict[str, list[Any]]:
-    sql = f"SELECT uid, stamp, at, {', '.join(COUNTS)} FROM counts"
-    sql += " WHERE ?1 ISNULL OR uid IN (SELECT value FROM json_each(?1))"
+    these, parameters = reading.among("uid", uids)
+    sql = f"SELECT uid, stamp, at, {', '.join(COUNTS)} FROM counts WHERE {these}"
     try:
-        rows = file.execute(sql, (None if uids is None else json.dumps(list(uids)),)).fetchall()
+        rows = file.execute(sql, parameters).fetchall()
     except (apsw.Error, UnicodeDecodeError):
         return {}
     return {str(uid): rest for uid, *rest in rows}

@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any
 
 from panic.errors import Interrupted
+from panic.store import reading
 from panic.store.annotations import INSERT
 from panic.store.codec import (
     ENCODING,
@@ -279,11 +280,12 @@ def forget_failures(
 
     How they failed is kept as an attempt. runs: these alone.
     """
+    of_runs, parameters = reading.among("run", runs)
     these = (
-        "FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?1) AND coalesce(kind = ?2, TRUE)"
-        " AND (?3 ISNULL OR run IN (SELECT value FROM json_each(?3)))"
+        "FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?) AND coalesce(kind = ?, TRUE)"
+        f" AND {of_runs}"
     )
-    chosen = (experiment, kind, None if runs is None else json.dumps(list(runs)))
+    chosen = (experiment, kind, *parameters)
     with store.transaction() as connection:
         connection.execute(
             "INSERT INTO attempt (run, step, kind, message, detail, attempts, failed_at)"

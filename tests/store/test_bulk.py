@@ -75,9 +75,9 @@ def test_many_vectors_come_in_their_order(store, sample, monkeypatch):
 def test_batches_are_those_of_steps_and_of_what_stepped_in(writer, sample, scopes):
     every, alpha, some = (bulk.batches(writer, scope) for scope in scopes)
     assert [len(rows) for rows in (every, alpha, some)] == [12, 9, 6], "one embedded"
-    assert sorted(map(tuple, bulk.batch_models(writer).tolist())) == [
-        (row[0], row[2]) for row in sorted(every)
-    ]
+    for scope, rows in zip(scopes, (every, alpha, some), strict=True):
+        found = sorted(map(tuple, bulk.batch_models(writer, scope).tolist()))
+        assert found == [(row[0], row[2]) for row in sorted(rows)]
     embedded = max(row[0] for row in every)
     a, x = text_digest("a"), output("x")
     stepped = NewIntervention(sample.noisy, 4, 0, "model", a, x.digest, 1, embedded)

@@ -18,6 +18,7 @@ from panic.store.standing import (
     standings,
 )
 from tests.engine.conftest import make_config
+from tests.store.effort import counted
 from tests.store.sample import NETWORK
 
 
@@ -221,6 +222,19 @@ def test_all_experiments_stand_where_each_does(writer, sample):
     number = writing.start_session(writer, sample.beta, "again", {}, {"name": "beta"})
     writing.end_session(writer, number, "done")
     assert [state for _, state, *_ in standings(writer, [sample.beta, 3])] == ["complete", "incomplete"]
+
+
+def test_where_some_stand_costs_as_much_beside_a_thousand_others(writer, sample):
+    """`? ISNULL OR experiment IN (...)` was held against every experiment, session and run of the store."""
+    for number in range(1000):
+        row = writing.start_experiment(writer, f"other-{number}", {})
+        writing.add_runs(writer, row, [NewRun(network=("draw",), prompt="a", seed=-1, max_length=2)])
+        if number % 10 == 0:
+            writing.end_session(writer, writing.start_session(writer, row, "panic run", {}, {}), "done")
+    with counted(writer) as thousands:
+        assert [row for row, *_ in standings(writer, [sample.beta])] == [sample.beta]
+        assert reading.experiment(writer, "beta").id == sample.beta
+    assert len(thousands) <= 1
 
 
 def test_devices_have_what_they_computed_and_endpoints_nothing(writer, sample):

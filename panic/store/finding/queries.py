@@ -68,7 +68,8 @@ def find(store: Store, query: Query, fields: Fields) -> list[int]:
     if query.experiment is not None:
         test = f"({test}) AND experiment.id = {asked.parameter(query.experiment)}"
     id = f"{query.target}.id"
-    order = ", ".join([*_order(store, asked, query), id])
+    # By `+id` experiments are taken from an index and sorted: their rows are long, by the configs in them.
+    order = ", ".join([*_order(store, asked, query), f"+{id}" if query.target == "experiment" else id])
     tables = _tables(asked.used.values(), query.target)
     if query.target == "experiment" and "run" in tables:
         # An experiment is found if one of its runs is: whatever is asked of runs is asked of one run.
