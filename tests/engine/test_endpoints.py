@@ -14,7 +14,8 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.engine.endpoints import BUNCH, GAP_S, backoff_s, retry_after_s
+from panic.engine import endpoints
+from panic.engine.endpoints import backoff_s, retry_after_s
 from panic.errors import BudgetSpent, Interrupted, ModelError
 from panic.store import Store, check, reading, served
 from tests.engine.conftest import dump, interrupt_when
@@ -201,14 +202,15 @@ def test_a_client_that_cannot_be_opened_ends_the_session_with_its_own_error(
     assert set(threading.enumerate()) <= before
 
 
-def test_requests_leave_a_few_at_a_time(tmp_path: Path) -> None:
+def test_requests_leave_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What leaves together comes back together, and then waits for each other."""
+    monkeypatch.setattr(endpoints, "GAP_S", 0.5)  # 2 ms are less than a busy machine may be late
     with Server(delay_s=0.1) as server:
         run(endpoint_config(server, model={"concurrency": 6}, max_length=1), tmp_path / "store")
     with Store(tmp_path / "store") as store:
         starts = [start for (start,) in store.db.rows("SELECT started_at FROM batch ORDER BY started_at")]
     assert len(starts) == 6
-    assert starts[BUNCH] - starts[0] > 0.9 * GAP_S
+    assert starts[endpoints.BUNCH] - starts[0] > 0.25
 
 
 def test_requests_per_minute_are_kept(tmp_path: Path) -> None:
