@@ -207,5 +207,5 @@ KIND = Kind(
     reads_images=True,  # Qwen-Image-Edit's text encoder does, by a processor of transformers
     detect=_detect,
     bucketing=_bucketing,
-    file_conflicts=pipeline_files.part_conflicts,
+    file_conflicts=pipeline_files.image_conflicts,
 )
