@@ -130,6 +130,7 @@ def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
             keywords[keyword] = value
         elif name not in ("width", "height"):  # the images have that size
             raise ModelError(f"{spec.name}: {type(pipeline).__name__} does not take {name}")
+    keywords |= pipeline_files.guided_by_nothing(takes, keywords)
     keywords.pop("negative_prompt", None)  # one for each image, with each call
     if "strength" in takes:
         steps, strength = (keywords.get(n, takes[n].default) for n in ("num_inference_steps", "strength"))
