@@ -195,7 +195,7 @@ def _network_problems(specs: _Models, network: list[str], path: Path, begins: se
 
 
 def _prompt_modalities(prompts: Any) -> set[Modality]:
-    """What the prompts of a config are; texts, where there are none. Of entries with mistakes it is not known."""
+    """What the prompts of a config are: texts, where there are none; not known of entries with mistakes."""
     if isinstance(prompts, Mapping):
         return set()
     if not isinstance(prompts, list) or not prompts:
