@@ -211,7 +211,18 @@ class EndpointWorker:
             text = self._hide(f"{type(error).__name__}: {error}")
             result.error = CallError(kind="error", message=text, delay_s=backoff_s(call.attempt))
         result.spans = self._clock.take()
-        self._deliver(result)
+        self._loop.call_soon(self._give, result)
+
+    def _give(self, result: CallResult) -> None:
+        """Deliver a result, together with those that came in the same moment.
+
+        The driver wakes up at the first one. If each were given where it is made, the driver would store it
+        alone, and both threads would contend for the interpreter.
+        """
+        try:
+            self._deliver(result)
+        except BaseException as error:  # the loop would log it and go on
+            self._deliver(error)
 
     async def _ask(self, call: Call, result: CallResult) -> None:
         """Wait for the turn, send the request, read the answer. Raises _Failure."""

@@ -87,10 +87,11 @@ def _after(get: Get, one: Intervention, given: Given) -> Given:
 
 def _fitting_start(get: Get, network: Sequence[str], arm: Arm, one: Intervention) -> str:
     """The hint of another first step, near the one that is said, at which an intervention would fit."""
+    others = tuple(other for other in arm if other is not one)
     for first in range(one.first + 1, one.first + 1 + len(network)):
         moved = one._replace(first=first)
         steps = [step for step in _steps(network, (moved,)) if step >= first]
-        kinds = [_gives(get, model_at(network, arm, step - 1)) for step in steps]
+        kinds = [_gives(get, model_at(network, others, step - 1)) for step in steps]
         if all(given and not _misfit(get, one, given) for given in kinds):
             return f"at: {first}{f', every: {one.every}' if one.every else ''} would fit"
     return ""

@@ -195,10 +195,13 @@ def _network_problems(specs: _Models, network: list[str], path: Path, begins: se
 
 
 def _prompt_modalities(prompts: Any) -> set[Modality]:
-    """What the prompts of a config are; texts, where they have not the right form."""
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+    """What the prompts of a config are: texts, where there are none; not known of entries with mistakes."""
+    if isinstance(prompts, Mapping):
+        return set()
+    if not isinstance(prompts, list) or not prompts:
         return {Modality.TEXT}
-    return {Modality.IMAGE if IMAGE.fullmatch(prompt) else Modality.TEXT for prompt in prompts}
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    return {Modality.IMAGE if IMAGE.fullmatch(prompt) else Modality.TEXT for prompt in texts}
 
 
 def _fits_between(

@@ -185,7 +185,7 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
         keywords["num_inference_steps"] = takes["num_inference_steps"].default
     if keywords["num_inference_steps"] != 2 and "intermediate_timesteps" in takes:
         keywords["intermediate_timesteps"] = None  # SANA-Sprint's belongs to two steps
-    return keywords
+    return keywords | pipeline_files.guided_by_nothing(takes, keywords)
 
 
 def read_keywords(pipeline: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,7 @@ def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
             keywords[keyword] = value
         elif name not in ("width", "height"):  # the images have that size
             raise ModelError(f"{spec.name}: {type(pipeline).__name__} does not take {name}")
+    keywords |= pipeline_files.guided_by_nothing(takes, keywords)
     keywords.pop("negative_prompt", None)  # one for each image, with each call
     if "strength" in takes:
         steps, strength = (keywords.get(n, takes[n].default) for n in ("num_inference_steps", "strength"))
@@ -207,5 +208,5 @@ KIND = Kind(
     reads_images=True,  # Qwen-Image-Edit's text encoder does, by a processor of transformers
     detect=_detect,
     bucketing=_bucketing,
-    file_conflicts=pipeline_files.part_conflicts,
+    file_conflicts=pipeline_files.image_conflicts,
 )

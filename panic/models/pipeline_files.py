@@ -20,6 +20,15 @@ _DIVIDES = re.compile(r"height % (?:(\d+)|\(self\.vae_scale_factor \* (2|self\.p
 _FIXED_SCALE = re.compile(r"self\.vae_scale_factor = (\d+)$", re.MULTILINE)
 
 
+def guided_by_nothing(takes: Collection[str], keywords: Mapping[str, Any]) -> dict[str, float]:
+    """What turns true guidance off where no negative prompt is: pipelines do so with a warning each time.
+
+    takes: what a call takes. keywords: those that it is given.
+    """
+    is_off = "true_cfg_scale" in takes and keywords.get("negative_prompt") is None
+    return {"true_cfg_scale": 1.0} if is_off else {}
+
+
 def tokenizers(spec: ModelSpec, folder: Path) -> list[str]:
     """The names of a pipeline's tokenizers, which are those of their folders."""
     parts = weights.pipeline_index(spec, folder).items()
@@ -49,14 +58,27 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     reasons = {
         "eta": _without_eta(spec, folder),
         "guidance": _without_guidance(spec, folder, name),
-        **{
-            side: _indivisible(spec, folder, name, spec.parameters[side])
-            for side in ("width", "height")
-            if side in asked
-        },
+        **_sides(spec, folder, name, asked),
     }
     found = {key: reason for key, reason in reasons.items() if reason and key in asked}
     return found | refused | part_conflicts(spec, asked)
+
+
+def image_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
+    """Which of the parameters that were asked for cannot be where images are drawn from images.
+
+    The class that was saved may be another one of the same family, so what it takes is not asked here.
+    """
+    try:
+        folder = weights.folder_of(spec)
+        name = weights.pipeline_class(spec, folder)
+    except ModelError:
+        return {}
+    reasons = _sides(spec, folder, name, asked)
+    if reasons and "max_area" in (library_source.parameters(name, "__call__") or ()):
+        alone = f"needs the other side, too: a {name} takes the two for a ratio"
+        reasons |= dict.fromkeys(reasons, alone) if len(reasons) == 1 else {}
+    return {key: reason for key, reason in reasons.items() if reason} | part_conflicts(spec, asked)
 
 
 def part_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
@@ -98,6 +120,12 @@ def _without_guidance(spec: ModelSpec, folder: Path, name: str) -> str:
         return ""
     takes_it = _part(folder / "transformer/config.json", spec).get("guidance_embeds", True)
     return "" if takes_it else "has no effect: the model's transformer takes no guidance"
+
+
+def _sides(spec: ModelSpec, folder: Path, name: str, asked: Collection[str]) -> dict[str, str]:
+    """Why a pipeline does not draw the sides that were asked for: side -> reason, "" where it does."""
+    sides = (side for side in ("width", "height") if side in asked)
+    return {side: _indivisible(spec, folder, name, spec.parameters[side]) for side in sides}
 
 
 def _indivisible(spec: ModelSpec, folder: Path, name: str, pixels: Any) -> str:

@@ -52,14 +52,14 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
     hidden: variables of the environment that hold secrets, whatever they are called. project: a folder of the
     user's repository, such as that of a config; by default the working directory.
     """
-    own = git_state(Path(__file__).parent)
+    own = git_state(Path(__file__).parent, hidden)
     return {
         "command": [without_tokens(readable(argument)) for argument in sys.argv],
         "folder": working_folder(),
         "host": socket.gethostname(),
         "python": sys.version,
         "git": own,
-        "repository": _repository(project or Path("."), own),
+        "repository": _repository(project or Path("."), own, hidden),
         "source_digest": _loaded_digest(),
         "packages": packages(),
         "hardware": hardware(),
@@ -73,9 +73,11 @@ def _loaded_digest() -> str:
     return source_digest()
 
 
-def _repository(folder: Path, own: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _repository(
+    folder: Path, own: Mapping[str, Any] | None, hidden: Collection[str]
+) -> dict[str, Any] | None:
     """The state of the user's repository; where panic runs from the same one, the patch stands there."""
-    found = git_state(folder)
+    found = git_state(folder, hidden)
     if found is not None and own is not None and found["root"] == own["root"]:
         return {key: value for key, value in found.items() if key != "patch"}
     return found
@@ -113,13 +115,15 @@ def redacted(environment: Mapping[str, str], hidden: Collection[str] = ()) -> di
     }
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
+def git_state(folder: Path, hidden: Collection[str] = ()) -> dict[str, Any] | None:
     """Commit, whether there are changes, and the patch of the checkout that holds a folder, if it is one.
 
     A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole. What looks like a secret
     in it is left out. Whether there are changes is None where git does not say so in time.
+
+    hidden: variables that git does not get, nor the filters that a repository's settings have it start.
     """
-    git = partial(_git, folder)
+    git = partial(_git, folder, hidden=hidden)
     commit = git("rev-parse", "HEAD")
     # A folder in somebody else's checkout (an environment inside a project) is not that project's code.
     if commit is None or git("ls-files", "--error-unmatch", ".") is None:
@@ -190,14 +194,16 @@ def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
     return changes
 
 
-def _git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> str | None:
+def _git(
+    folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S, hidden: Collection[str] = ()
+) -> str | None:
     """What git prints in a folder.
 
     It takes no locks: a session that is killed meanwhile would leave one, and nobody could commit. What the
     repository's own settings would start is not started.
     """
     quietly = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false", "-c", "core.fsmonitor=false")
-    return _output("git", *quietly, "-C", str(folder), *arguments, timeout_s=timeout_s)
+    return _output("git", *quietly, "-C", str(folder), *arguments, timeout_s=timeout_s, hidden=hidden)
 
 
 def trained_step(folder: Path, uid: str) -> int | None:
@@ -324,10 +330,11 @@ def _of_processor(key: str) -> str:
     return found[1] if found else ""
 
 
-def _output(*command: str, timeout_s: float = TIMEOUT_S) -> str | None:
-    """What a command prints, None if it fails, hangs or does not exist."""
+def _output(*command: str, timeout_s: float = TIMEOUT_S, hidden: Collection[str] = ()) -> str | None:
+    """What a command prints, None if it fails, hangs or does not exist. hidden: variables it does not get."""
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=True)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="replace")

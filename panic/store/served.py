@@ -96,9 +96,9 @@ def served(store: Store, row: ExperimentRow) -> list[dict[str, Any]]:
 
 def budget(store: Store, row: ExperimentRow) -> str:
     """How much of the budget is spent, in words; empty without a budget."""
-    limits = row.config.get("budget") or {}
+    limits = {what: most for what, most in (row.config.get("budget") or {}).items() if most is not None}
     now = spent(store, row.id)
-    told = [f"{getattr(now, what):,} of {limits[what]:,} {what}" for what in now._fields if limits.get(what)]
+    told = [f"{getattr(now, what):,} of {limits[what]:,} {what}" for what in now._fields if what in limits]
     return ", ".join(told)
 
 

@@ -158,6 +158,27 @@ def test_prompts_fit_their_networks(
     assert told in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("prompts", "told"),
+    [
+        ("[{experiment: nosuch}]", "No experiment 'nosuch'"),
+        ("{images: nowhere}", "nowhere"),
+        ("[{images: photos, n: 0}]", "prompts.0.n must be at least 1"),
+    ],
+)
+def test_a_mistake_in_a_prompt_is_the_only_one_that_is_told(
+    panic: Panic, pictures: None, photos: Path, prompts: str, told: str
+) -> None:
+    """Of prompts that could not be read it was said that they are texts, and do not fit."""
+    Path("x.yaml").write_text(
+        f"name: x\nnetworks: [[blur]]\nprompts: {prompts}\nseeds: [-1]\nmax_length: 2\ndevice: cpu\n"
+    )
+    done = panic("run", "x.yaml")
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.split())
+    assert "a network begins with" not in done.stderr
+
+
 def test_a_file_that_is_no_image_is_told(panic: Panic, photos: Path) -> None:
     Path("pictures.yaml").write_text(IMAGES)
     (photos / "b.webp").write_bytes(b"RIFF" + b"\0" * 20)

@@ -85,3 +85,12 @@ def test_prompts_that_are_images_decide_what_fits_before_the_first_step(tmp_path
     load_arm(tmp_path, "{at: 0, noise: 0.1}", prompts=f'["{image}"]', networks="[[tell, draw]]")
     with pytest.raises(ConfigError, match="before step 0 of draw → tell there is a text"):
         load_arm(tmp_path, "{at: 0, noise: 0.1}")
+
+
+def test_another_network_that_fits_nowhere_is_not_told_to_fit_after_itself(tmp_path: Path) -> None:
+    image = f"image:{'0' * 64}"
+    with pytest.raises(ConfigError, match="upper-case takes a text") as caught:
+        load_arm(
+            tmp_path, "{at: 2, network: [upper-case]}", prompts=f'["{image}"]', networks="[[jpeg, blur]]"
+        )
+    assert "would fit" not in str(caught.value)

@@ -20,6 +20,7 @@ from panic.models.pipeline_files import NOT_CALLED
 from panic.models.protocol import PIPELINE_KEYWORDS
 from panic.models.table import TABLE
 from tests import tiny
+from tests.tiny_brought import build_qwen_image
 
 PIPELINES = {
     "sd-turbo": "StableDiffusionPipeline",
@@ -180,3 +181,13 @@ def test_a_prompt_that_is_cut_is_told_once(folder_of: Any, caplog: pytest.LogCap
 
 def _ours(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "panic.models"]
+
+
+def test_a_pipeline_that_is_guided_by_a_negative_prompt_alone_does_not_warn_without_one(
+    tmp_path: Path, warned: pytest.LogCaptureFixture
+) -> None:
+    folder = build_qwen_image(tmp_path / "qwen")
+    size = {"width": 32, "height": 32, "steps": 1}
+    assert len(build(folder, **size).invoke(["a barn"], [1])) == 1
+    assert "guidance is not enabled" not in warned.text
+    assert "true_cfg_scale" not in build(folder, **size, negative_prompt="red")._keywords

@@ -15,9 +15,10 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import registry
+from panic.models.checks import check_config
 from panic.models.image_to_image import ImageEditor
 from panic.models.table import TABLE
-from tests import tiny_edits
+from tests import tiny_classes, tiny_edits
 from tests.models.conftest import sample_images
 
 Load = Callable[..., ImageEditor]
@@ -279,8 +280,8 @@ def test_the_entries_of_the_table_are_taken_by_their_classes(load: Load, name: s
 
 
 @pytest.mark.slow
-def test_the_edits_of_qwen_are_guided(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a negative prompt the pipeline leaves guidance out, with a warning that nobody sees."""
+def test_the_edits_of_qwen_are_guided(load: Load, warned: pytest.LogCaptureFixture) -> None:
+    """Without a negative prompt the pipeline leaves guidance out."""
     settings = OF_CLASS["qwen-image-edit"]
     assert TABLE["Qwen-Image-Edit"].parameters["negative_prompt"] == settings["negative_prompt"]
     guided, other = (
@@ -288,4 +289,26 @@ def test_the_edits_of_qwen_are_guided(load: Load, caplog: pytest.LogCaptureFixtu
         for scale in (4.0, 2.0)
     )
     assert guided != other
-    assert "guidance is not enabled" not in caplog.text
+    assert "guidance is not enabled" not in warned.text
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "told"),
+    [
+        ("FluxPipeline", {"width": 72, "height": 64}, {"width": "width should be a multiple of 16"}),
+        ("FluxKontextPipeline", {"width": 72, "height": 64}, {"width": "width should be a multiple of 16"}),
+        ("FluxKontextPipeline", {"height": 64}, {"height": "height needs the other side, too"}),
+        ("FluxKontextPipeline", {"width": 32, "height": 64}, {}),
+        ("FluxPipeline", {"width": 32}, {}),
+    ],
+)
+def test_sizes_that_a_pipeline_does_not_draw_are_told_before_the_start(
+    tmp_path: Path, name: str, parameters: dict[str, int], told: dict[str, str]
+) -> None:
+    index = tiny_classes.DRAWING["FLUX.1-schnell"](tmp_path / "flux") / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": name}))
+    base = {"base": f"local:{index.parent}", "adapter": "image-to-image"}
+    problems = check_config({"networks": [["it"]], "models": {"it": base | parameters}})
+    found = {str(one.path[-1]): one.message for one in problems if one.path[0] == "models"}
+    assert found.keys() == told.keys()
+    assert all(found[key].startswith(text) for key, text in told.items())

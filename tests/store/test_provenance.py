@@ -307,6 +307,18 @@ def git_that_fails_at(word, folder, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
 
 
+def test_a_filter_of_the_repository_does_not_get_a_key(checkout, monkeypatch):
+    """Git starts it to see whether a file has changed."""
+    monkeypatch.setenv("SOME_NAME", "tahini")
+    git(checkout, "config", "filter.look.clean", f"env > '{checkout}/seen'; cat")
+    (checkout / ".gitattributes").write_text("code.py filter=look\n")
+    (checkout / "code.py").write_text("two\n")
+    assert provenance({"SOME_NAME"}, checkout)["repository"]["dirty"]
+    seen = (checkout / "seen").read_text()
+    assert "PATH=" in seen
+    assert "tahini" not in seen
+
+
 def test_what_git_does_not_say_is_not_known(checkout, monkeypatch, tmp_path_factory):
     (checkout / "code.py").write_text("two\n")
     path = os.environ["PATH"]

@@ -66,6 +66,7 @@ def test_tokens_are_those_of_calls_that_were_counted(writer, asked):
     [
         ({"requests": 10, "tokens": 1_000_000}, "8 of 10 requests, 117 of 1,000,000 tokens"),
         ({"requests": None, "tokens": 200}, "117 of 200 tokens"),
+        ({"requests": 0, "tokens": None}, "8 of 0 requests"),
         (None, ""),
     ],
 )
