@@ -71,11 +71,11 @@ def export(
         shared.open_store() as store,
         _part(store, where, project),
         store.db.snapshot(),
-        claim_folder(output, force=force),
+        claim_folder(output, force=force) as folder,
     ):
         for name, frame in tables(store, images=images):
             try:
-                frame.write_parquet(output / f"{name}.parquet")
+                frame.write_parquet(folder / f"{name}.parquet")
             except ComputeError as error:  # polars' word for what the disk answered
                 raise PanicError(f"{output / name}.parquet cannot be written: {error}") from error
             if not shared.quiet:
