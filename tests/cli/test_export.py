@@ -120,7 +120,7 @@ main()
 
 def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(panic: Invoke, store: Path) -> None:
     text = np.random.default_rng(0).bytes(100_000).hex()  # which cannot be packed to less than half
-    Path("large.jsonl").write_text(json.dumps({"run": "r", "step": 0, "text": text}))
+    Path("large.jsonl").write_text(json.dumps({"run": "r", "step": 0, "prompt": "p", "text": text}))
     assert panic("import", "large.jsonl", "--name", "large").exit_code == 0
     command = [sys.executable, "-c", FULL, "export", "--output", "tables"]
     done = subprocess.run(command, capture_output=True, text=True)
