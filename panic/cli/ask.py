@@ -23,6 +23,7 @@ from panic.cli.common import (
     complete_experiment,
     complete_kind,
     say,
+    tell_options,
 )
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.finding import BothWhereOption, chosen
@@ -162,6 +163,7 @@ def table(
         return _list(as_json=as_json)
     if output is not None:
         check_ending(output, tuple(WRITERS))
+        tell_options({"--json": as_json}, "with --output")
     from panic.analysis.answers import answers, find, tables
     from panic.analysis.null_bands import answers_beside
 

@@ -131,8 +131,14 @@ def _working(folder: Path, path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """Make a folder; if the block fails, the folders that were made go again, unless something is in them."""
+    """Make a folder; if the block fails, the folders that were made go again, unless something is in them.
+
+    Raises UsageError for one below a file.
+    """
     new = [one for one in (folder, *folder.parents) if not one.exists()]
+    above = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if above.exists() and not above.is_dir():
+        raise UsageError(f"{above} is a file; a folder is needed.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
