@@ -23,6 +23,7 @@ from panic.cli.common import (
     complete_experiment,
     complete_kind,
     say,
+    tell_options,
 )
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.finding import BothWhereOption, chosen
@@ -111,7 +112,7 @@ def figure(
     asked = find(_needed(question))
     with (
         _evidence(shared, experiments, where, project) as found,
-        claim_file(output, force=force),
+        claim_file(output, force=force) as file,
     ):
         drawn = {
             one.experiment.name: ask(asked, one) if null is None else figures_beside(asked, one, [null])
@@ -122,7 +123,7 @@ def figure(
             name: _answered(question, name, of_one, len(drawn) > 1, name in bare)
             for name, of_one in drawn.items()
         }
-        save(side_by_side(figures, mode="dark" if dark else "light"), output)
+        save(side_by_side(figures, mode="dark" if dark else "light"), file)
     if not shared.quiet:
         for name, of_one in figures.items():
             for one in of_one:
@@ -162,6 +163,7 @@ def table(
         return _list(as_json=as_json)
     if output is not None:
         check_ending(output, tuple(WRITERS))
+        tell_options({"--json": as_json}, "with --output")
     from panic.analysis.answers import answers, find, tables
     from panic.analysis.null_bands import answers_beside
 
@@ -179,8 +181,8 @@ def table(
     chosen = _part(list(of_parts), part)
     frame = of_parts[chosen]
     if output is not None:
-        with claim_file(output, force=force):
-            write(frame, output)
+        with claim_file(output, force=force) as file:
+            write(frame, file)
         if not shared.quiet:
             console().print(f"Table: {output}, {frame.height:,} rows")
     elif as_json:

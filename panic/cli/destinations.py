@@ -1,13 +1,15 @@
 """Files and folders that results are written to: what is refused, what is made.
 
 What is there already is overwritten with --force only, except for the report that panic keeps in the store.
-A destination is claimed for as long as a block lasts: where that fails, what is new of it goes again.
+A block writes in a folder of its own beside its destination, and what it has written is put there whole when
+it ends. Where it fails, nothing that somebody else has put there meanwhile is touched.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,23 +17,33 @@ from typing import Annotated
 
 import typer
 
-from panic.errors import UsageError
+from panic.errors import PanicError, UsageError
 
 REPORT_MARK = b'<meta name="generator" content="panic">'
 """It stands near the beginning of every report."""
+WORKING = ".panic-"
+"""How the names of the folders begin in which results wait until they are whole; a kill leaves them."""
 
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there already.")]
 
 
 @contextmanager
 def claim_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """Have the folder of a file that the block writes. Raises UsageError if it may not."""
+    """Have a path that the block writes to, of the same name; the file is put to its own at the end.
+
+    Raises UsageError for a folder, and for a file that is there before or after, unless it is forced.
+    """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; the name of a file is needed.")
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already.", hint="--force overwrites it.")
-    with _made(path, path.parent):
+        raise _taken(path)
+    if path.exists() and not path.is_file():  # a pipe or a device, which nothing may take the place of
         yield path
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    with _made(target.parent), _working(target.parent, path) as folder:
+        yield folder / path.name
+        _put(folder / path.name, target, force=force)
 
 
 @contextmanager
@@ -49,7 +61,7 @@ def claim_report(store: Path, name: str) -> Iterator[Path]:
         raise UsageError(
             f"{file} is there already, and is no report of panic.", hint="Name another with --output FILE."
         )
-    with _made(None, folder):  # a report is written beside its name and put there whole
+    with _made(folder):  # a report is written beside its name and put there whole
         yield file
 
 
@@ -62,31 +74,75 @@ def _beginning(file: Path) -> bytes:
 
 @contextmanager
 def claim_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Have a folder for the files of the block. Raises UsageError if there are other things in it."""
+    """Have a folder for the files of the block, which are put into `path` at the end, by their names.
+
+    Raises UsageError if there are other things in it before, or a file of the same name after, unless it is
+    forced.
+    """
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file; a folder is needed.")
-    if path.is_dir() and any(path.iterdir()) and not force:
+    if path.is_dir() and not force and any(not one.name.startswith(WORKING) for one in path.iterdir()):
         raise UsageError(f"{path} is not empty.", hint="Name another folder; --force overwrites its files.")
-    with _made(path, path):
-        yield path
+    with _made(path), _working(path, path) as folder:
+        yield folder
+        for file in sorted(folder.iterdir()):
+            _put(file, path / file.name, force=force)
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"{path} is there already.", hint="--force overwrites it.")
+
+
+def _put(file: Path, target: Path, *, force: bool) -> None:
+    """Give a file its place. Raises UsageError if something is there by now, unless it is forced."""
+    if not force:
+        try:
+            os.link(file, target)
+        except FileExistsError:
+            raise _taken(target) from None
+        except OSError:  # a file system without links
+            if os.path.lexists(target):
+                raise _taken(target) from None
+        else:
+            return
+    file.replace(target)
 
 
 @contextmanager
-def _made(path: Path | None, folder: Path) -> Iterator[None]:
-    """Make a folder for what is written, at a path that is the folder itself or a file in it, if it is given.
+def _working(folder: Path, path: Path) -> Iterator[Path]:
+    """Have a folder in another one for as long as the block lasts; errors speak of `path` in its stead."""
+    try:
+        working = Path(tempfile.mkdtemp(prefix=WORKING, dir=folder))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    shown = str(path if folder == path else folder)
+    try:
+        yield working
+    except OSError as error:
+        if error.filename is not None:
+            error.filename = str(error.filename).replace(str(working), shown)
+        raise
+    except PanicError as error:
+        error.message = error.message.replace(str(working), shown)
+        raise
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
 
-    If the block fails, what is at that path goes again unless something was there before, and so do folders
-    that were made, as far as nobody else has put anything into them.
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder; if the block fails, the folders that were made go again, unless something is in them.
+
+    Raises UsageError for one below a file.
     """
-    is_new = path is not None and not os.path.lexists(path)
     new = [one for one in (folder, *folder.parents) if not one.exists()]
+    above = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if above.exists() and not above.is_dir():
+        raise UsageError(f"{above} is a file; a folder is needed.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with suppress(OSError):
-            if path is not None and is_new:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
         for one in new:
             with suppress(OSError):
                 one.rmdir()

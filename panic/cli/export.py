@@ -6,8 +6,9 @@ panic export --output tables; panic dump latest | sha256sum
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from panic.store import Store
 
 CHUNK_ROWS = 100_000
+IMAGE_BYTES = 2**22
+"""About so much a row group of images has: whoever reads or writes one has a few of them in memory."""
 TYPES = {"INTEGER": "Int64", "REAL": "Float64", "TEXT": "String"}
 OUTPUT_COLUMNS = {"id": "Int64", "digest": "String", "modality": "String", "text": "String"} | {
     "width": "Int64",
@@ -71,15 +74,15 @@ def export(
         shared.open_store() as store,
         _part(store, where, project),
         store.db.snapshot(),
-        claim_folder(output, force=force),
+        claim_folder(output, force=force) as folder,
     ):
-        for name, frame in tables(store, images=images):
+        for name, write in _writers(store, images=images):
             try:
-                frame.write_parquet(output / f"{name}.parquet")
+                num_rows = write(folder / f"{name}.parquet")
             except ComputeError as error:  # polars' word for what the disk answered
                 raise PanicError(f"{output / name}.parquet cannot be written: {error}") from error
             if not shared.quiet:
-                console().print(f"{name}.parquet: {frame.height:,} rows")
+                console().print(f"{name}.parquet: {num_rows:,} rows")
 
 
 @contextmanager
@@ -94,8 +97,47 @@ def _part(store: Store, where: str | None, project: str | None) -> Iterator[None
         yield
 
 
-def tables(store: Store, *, images: bool = False) -> Iterator[tuple[str, pl.DataFrame]]:
-    """The store's tables, one after another. Row numbers are as in the store; digests are hexadecimal."""
+def _writers(store: Store, *, images: bool) -> Iterator[tuple[str, Callable[[Path], int]]]:
+    """By the name of each file, what writes it and gives the number of its rows."""
+
+    def whole(frame: pl.DataFrame, file: Path) -> int:
+        frame.write_parquet(file)
+        return frame.height
+
+    for name, frame in tables(store):
+        yield name, partial(whole, frame)
+    if images:
+        yield "image", partial(_write_images, store)
+
+
+def _write_images(store: Store, file: Path) -> int:
+    """Write the table of images, a few at a time: together they may be larger than the memory."""
+    import polars as pl
+    from polars.io.plugins import register_io_source
+
+    from panic.store import export as tables_of
+
+    schema = pl.Schema({"digest": pl.String, "encoding": pl.String, "bytes": pl.Binary})
+    num_rows = 0
+    number, num_bytes = tables_of.image_bytes(store)
+    at_once = max(1, IMAGE_BYTES * number // max(1, num_bytes))
+
+    def frames(*_: object) -> Iterator[pl.DataFrame]:
+        nonlocal num_rows
+        rows = tables_of.images(store)
+        while chunk := list(islice(rows, at_once)):
+            num_rows += len(chunk)
+            yield pl.DataFrame(chunk, schema=schema, orient="row")
+
+    register_io_source(frames, schema=schema).sink_parquet(file, row_group_size=at_once)
+    return num_rows
+
+
+def tables(store: Store) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The store's tables without the images, one after another.
+
+    Row numbers are as in the store; digests are hexadecimal.
+    """
     from panic.store import export as tables_of
 
     for name in tables_of.PLAIN_TABLES:
@@ -106,9 +148,6 @@ def tables(store: Store, *, images: bool = False) -> Iterator[tuple[str, pl.Data
     bars = {"diagram": "Int64", "dimension": "Int64", "birth": "Float64", "death": "Float64"}
     yield "bars", _frame(tables_of.bars(store), bars)
     yield "vectorisation", _vectorisations(store)
-    if images:
-        columns = {"digest": "String", "encoding": "String", "bytes": "Binary"}
-        yield "image", _frame(tables_of.images(store), columns)
 
 
 def _frame(rows: Iterator[tuple[Any, ...]], schema: dict[str, str]) -> pl.DataFrame:

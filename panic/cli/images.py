@@ -94,7 +94,7 @@ def images(
         if file.suffix.lower() != ".png":
             raise UsageError(f"{file} is no name for a PNG file.")
         runs = runs_where(store, row, where)
-        with claim_file(file, force=force):
+        with claim_file(file, force=force) as new:
             if grid:
                 at = chosen_steps(store, row, steps, every)
                 chosen = chosen_runs(store, row, runs, most, at)
@@ -102,7 +102,7 @@ def images(
             else:
                 found = of_step(store, row, runs, step or 0) if one is None else of_run(store, one)
                 drawn, said = _one_by_one(store, found[::every], most, columns, thumbnail, captions)
-            drawn.save(file, format="PNG")
+            drawn.save(new, format="PNG")
     if not shared.quiet:
         console().print(said.replace("\n", f" in {file}\n", 1).rstrip())
 
@@ -222,8 +222,8 @@ def video(
         row = reading.experiment(store, experiment)
         find_ffmpeg()
         file = output or Path(f"{reading.file_stem(row.name)}.mp4")
-        with claim_file(file, force=force):
-            runs, frames = write_video(store, row.id, file, fps=fps, size=size)
+        with claim_file(file, force=force) as new:
+            runs, frames = write_video(store, row.id, new, fps=fps, size=size)
     if not shared.quiet:
         console().print(f"{runs:,} runs, {frames:,} pictures each, {frames / fps:.1f} s: {file}")
 

@@ -20,6 +20,12 @@ from panic.errors import UsageError
 if TYPE_CHECKING:
     import polars
 
+    from panic.cli.progress import Tell
+
+BYTES_AT_ONCE = 2**22
+MOST_AT_ONCE = 2**14
+"""Rows of an export that are in memory at a time: so many bytes of its file, and not more."""
+
 
 @command
 def import_(
@@ -85,47 +91,65 @@ def import_(
 
 def _restore(shared: Shared, path: Path) -> None:
     """Import what panic export wrote into a folder: as computed, with all that it has."""
+    from panic.cli.progress import telling
     from panic.store import Store
     from panic.store.restore import restore
 
-    tables = _tables(path)
-    with Store(shared.store_path(), write=True, create=True) as store:
-        names = restore(store, tables, shlex.join(sys.argv))
-    if not shared.quiet:
+    with telling(str(path), quiet=shared.quiet) as show:
+        tables = _tables(path, show)
+        with Store(shared.store_path(), write=True, create=True) as store:
+            names = restore(store, tables, shlex.join(sys.argv))
         number = len(tables.get("training", ()))
+    if not shared.quiet:
         told = [*names, *([f"{number:,} training{'s' * (number != 1)}"] if number else [])]
         console().print(f"Imported: {', '.join(told) or 'nothing'}\nStore: {shared.store_path()}")
 
 
 class _Rows(Collection[dict[str, Any]]):
-    """The rows of a table, made one after another: as a list, those of images take their bytes twice."""
+    """The rows of a Parquet file, a few in memory at a time; `show` hears how many have been read.
 
-    def __init__(self, frame: polars.DataFrame) -> None:
-        self._frame = frame
+    Raises UsageError for a file that cannot be read.
+    """
+
+    def __init__(self, file: Path, show: Tell) -> None:
+        import polars
+
+        self._file, self._show = file, show
+        self._frame = polars.scan_parquet(file, glob=False)
+        self._height = 0
+        self._height = self._collect(self._frame.select(polars.len())).item()
+
+    def _collect(self, frame: polars.LazyFrame) -> polars.DataFrame:
+        import polars
+
+        try:
+            return frame.collect()
+        except (polars.exceptions.PolarsError, OSError) as error:
+            raise UsageError(f"{self._file} cannot be read: {error}") from error
+        except KeyboardInterrupt:  # polars raises it whoever handles the signal
+            self._show(f"rows read of {self._file.name}", 0, self._height)
+            raise
 
     def __len__(self) -> int:
-        return self._frame.height
+        return self._height
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self._frame.iter_rows(named=True, buffer_size=64)
+        at_once = min(MOST_AT_ONCE, max(1, BYTES_AT_ONCE * self._height // self._file.stat().st_size))
+        for start in range(0, self._height, at_once):
+            self._show(f"rows read of {self._file.name}", start, self._height)
+            yield from self._collect(self._frame.slice(start, at_once)).iter_rows(named=True)
 
     def __contains__(self, row: object) -> bool:
         return any(one == row for one in self)
 
 
-def _tables(path: Path) -> dict[str, Collection[dict[str, Any]]]:
+def _tables(path: Path, show: Tell) -> dict[str, Collection[dict[str, Any]]]:
     """The rows of an export's files."""
-    import polars
-
     found: dict[str, Collection[dict[str, Any]]] = {}
     for file in sorted(path.glob("*.parquet")):
         if file.is_symlink() or not file.is_file():
             raise UsageError(f"{file} is a link or no file, and an export has none.")
-        try:
-            frame = polars.read_parquet(file, glob=False)
-            found[file.stem] = _Rows(frame) if file.stem == "image" else frame.to_dicts()
-        except (polars.exceptions.PolarsError, OSError) as error:
-            raise UsageError(f"{file} cannot be read: {error}") from error
+        found[file.stem] = _Rows(file, show)
     return found
 
 

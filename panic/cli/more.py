@@ -6,7 +6,7 @@ panic embed demo PocketText; panic diagrams demo --metric cosine --vectorisation
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from panic.models.protocol import ModelSpec
     from panic.models.registry import Resolver
     from panic.store import Store
-    from panic.store.records import ExperimentRow
+    from panic.store.records import ExperimentRow, RunRow
 
 OnceOption = Annotated[
     bool,
@@ -298,12 +298,31 @@ def _take(
         of_ended = ", and diagrams are of ended runs alone" if config.diagrams else ""
         told = f"{num_unfinished:,} unfinished runs do not go on here{of_ended}"
         say(f"{row.name}: {told} (panic resume {row.name} performs all).", err=True)
+    _tell_blind(row.name, models, asked.get("embeddings", ()), begun_with.values(), stored_runs)
     checked = CheckedConfig(config=config, models=models, is_once=once)
     if added and not dry_run:
         _try_out(models, list(added), config.device)
     if dry_run:
         return print_plan(checked, store.path, runs)
     return perform(shared, checked, store.path, retry_failed=False, repair=False, runs=runs)
+
+
+def _tell_blind(
+    experiment: str,
+    models: Resolver,
+    embeddings: Iterable[str],
+    begun_with: Iterable[ModelSpec],
+    runs: Iterable[RunRow],
+) -> None:
+    """Name embedding models that take nothing of what an experiment has."""
+    from panic.store.codec import prompt_modality
+
+    has = {str(spec.modality_out) for spec in begun_with} | {prompt_modality(run.prompt) for run in runs}
+    for name in embeddings:
+        spec = models.get(name)
+        if not isinstance(spec, PanicError) and has.isdisjoint(map(str, spec.modalities_in)):
+            takes = " and ".join(f"{modality}s" for modality in spec.modalities_in)
+            say(f"{name} is of {takes}, and {experiment} has none: it has nothing to embed there.", err=True)
 
 
 def _try_out(models: Resolver, names: Sequence[str], asked: str | Sequence[str]) -> None:

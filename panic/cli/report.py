@@ -78,12 +78,13 @@ def report(
                 from panic.analysis.comparison import write_comparison
 
                 write_comparison(store, [row.id for row in rows], file)
+        place = output or file
     if not shared.quiet:
-        console().print(f"Report: {file}")
+        console().print(f"Report: {place}")
 
 
 def _claimed(store: Store, name: str, output: Path | None, *, force: bool) -> AbstractContextManager[Path]:
-    """Have the file that a report is written to: the one that is named, or that of this name in the store."""
+    """Have the path to write a report to, for the file that is named or that of this name in the store."""
     return claim_report(store.path, name) if output is None else claim_file(output, force=force)
 
 
@@ -116,8 +117,9 @@ def _of_trainings(
                 name: [columns(place / f"{name}.csv", MOST_POINTS) for place in places] for name in CURVES
             }
             write_training_report(rows, journals, file)
+        place = output or file
     if not shared.quiet:
-        console().print(f"Report: {file}")
+        console().print(f"Report: {place}")
 
 
 def _refuse(rows: list[ExperimentRow], *, is_part: bool) -> None:

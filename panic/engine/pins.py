@@ -119,8 +119,12 @@ def write(pins: Pins, path: Path) -> None:
     """
     require_place(path)
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # which nobody else has
-    part.write_text(pins.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(pins.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def require_place(path: Path) -> None:

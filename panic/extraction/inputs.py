@@ -148,6 +148,8 @@ def list_texts(file: str, column: str = "text") -> Listing:
     rows = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl}[path.suffix.lower()](file, content)
     for number, row in rows:
         text = row.get(column)
+        if column in row and not isinstance(text, str):
+            raise UsageError(f"{file}: what row {number} has in the column '{column}' is no text.")
         if not isinstance(text, str):
             near = nearest(column, row) or sorted(row)
             raise UsageError(

@@ -32,7 +32,8 @@ from panic.models.protocol import ModelSpec
 log = logging.getLogger("panic.engine")
 
 BLOCK_BATCHES = 8
-"""A block is so many of the largest batches: after a kill little more than a block is computed again."""
+"""A block is so many of the largest batches: after a kill little more than a block, or a second, is computed
+again."""
 AHEAD_BYTES = 2**30
 """Decoded images that wait; of large ones as many as there are threads, whatever they take."""
 MOST_THREADS = 8

@@ -93,3 +93,9 @@ def images(store: Store) -> Iterator[tuple[str, str, bytes]]:
         yield from store.images.rows(
             "SELECT lower(hex(digest)), encoding, bytes FROM image WHERE digest = ?", digest
         )
+
+
+def image_bytes(store: Store) -> tuple[int, int]:
+    """How many images the store has, and how many bytes they take."""
+    [found] = store.images.rows("SELECT count(*), coalesce(sum(length(bytes)), 0) FROM image")
+    return found[0], found[1]

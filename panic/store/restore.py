@@ -9,7 +9,7 @@ it comes in one transaction, or nothing. Texts and images have to be what their 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,9 +33,10 @@ from panic.store.store import Store
 from panic.store.trainings import bring
 
 SHOWN_PROBLEMS = 5
+IMAGES_AT_ONCE = 16
 Row = Mapping[str, Any]
 Tables = Mapping[str, Collection[Row]]
-"""The images are read once and row by row, so that a frame need not become dicts as a whole."""
+"""They are gone through row by row, some of them several times: none need be in memory as a whole."""
 NUMBERED = ("experiment", "session", "batch", "run", "diagram")
 """Tables whose rows are given new numbers."""
 REFERENCES = {
@@ -129,27 +130,33 @@ def _restore_trainings(store: Store, connection: apsw.Connection, tables: Tables
 
 @contextmanager
 def _images(store: Store, tables: Tables) -> Iterator[None]:
-    """Have the images that the export names, written before its rows; if those are refused, they go again."""
+    """Have the images that the export names, written before its rows; if those are refused, they go again.
+
+    They are written in transactions of a few, so that no journal has all of them; what a killed import has
+    brought is there when it is repeated.
+    """
     lacking = {row["digest"] for row in tables["output"] if row["modality"] == "image"}
-    new = []
-    with store.images.transaction() as connection:
-        for row in tables.get("image", ()):
-            if (digest := row["digest"]) not in lacking:
-                continue
-            if image_digest(decode_image(row["bytes"])).hex() != digest:
-                raise ValueError(f"image {digest[:12]} is another image")
-            connection.execute(
-                "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
-                (bytes.fromhex(digest), row["encoding"], row["bytes"]),
-            )
-            if connection.changes():  # those that were there stay, whatever comes
-                new.append((bytes.fromhex(digest),))
-            lacking.discard(digest)
+    new: list[tuple[bytes]] = []
+    images = iter(tables.get("image", ()))
+    try:
+        while some := list(itertools.islice(images, IMAGES_AT_ONCE)):
+            with store.images.transaction() as connection:
+                for row in some:
+                    if (digest := row["digest"]) not in lacking:
+                        continue
+                    if image_digest(decode_image(row["bytes"])).hex() != digest:
+                        raise ValueError(f"image {digest[:12]} is another image")
+                    connection.execute(
+                        "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+                        (bytes.fromhex(digest), row["encoding"], row["bytes"]),
+                    )
+                    if connection.changes():  # those that were there stay, whatever comes
+                        new.append((bytes.fromhex(digest),))
+                    lacking.discard(digest)
         if lacking:
             raise StoreCorrupt(
                 f"The export lacks {len(lacking):,} images.", hint="Write it with panic export --images."
             )
-    try:
         yield
     except BaseException:
         with store.images.transaction() as connection:
@@ -161,7 +168,7 @@ def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> 
     numbers: Numbers = {
         "model": _by_key(store, "model", "fingerprint", tables["model"]),
         "measure": _by_key(store, "measure", "digest", tables["measure"]),
-        "output": _by_key(store, "output", "digest", list(_outputs(tables["output"]))),
+        "output": _by_key(store, "output", "digest", _outputs(tables["output"])),
     }
     diagrams = [row for row in tables["diagram"] if not _settings(row).get("generators")]
     _refuse_strays(tables)
@@ -208,7 +215,7 @@ def _refuse_strays(tables: Tables) -> None:
             raise ValueError(f"{table} are of diagrams that are not there, {len(strays):,} of them")
 
 
-def _outputs(rows: Collection[Row]) -> Iterator[Row]:
+def _outputs(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
         digest = bytes.fromhex(row["digest"])
         if row["modality"] == "text" and text_digest(row["text"]) != digest:
@@ -216,7 +223,7 @@ def _outputs(rows: Collection[Row]) -> Iterator[Row]:
         yield {**row, "digest": digest}
 
 
-def _by_key(store: Store, table: str, key: str, rows: Collection[Row]) -> dict[int, int]:
+def _by_key(store: Store, table: str, key: str, rows: Iterable[Row]) -> dict[int, int]:
     """The numbers of rows that have a key of their own; those that are not there are written."""
     numbers = {}
     for row in rows:
@@ -253,24 +260,34 @@ def _restore_vectors(connection: apsw.Connection, tables: Tables, numbers: Numbe
             )
 
 
+def _insert_bars(
+    connection: apsw.Connection, diagram: int, dimension: int, bars: Sequence[tuple[float, float]]
+) -> None:
+    connection.execute(
+        "INSERT INTO diagram_bars VALUES (?, ?, ?, NULL)",
+        (diagram, dimension, encode_bars(np.array(bars).reshape(-1, 2))),
+    )
+
+
 def _restore_taken(connection: apsw.Connection, tables: Tables, numbers: Numbers) -> None:
     """Write bars, vectorisations and distances of the diagrams that are restored."""
     diagrams, measures = numbers["diagram"], numbers["measure"]
-    bars: dict[tuple[int, int], list[tuple[float, float]]] = {
-        (row["id"], dimension): []
+    lacking = {
+        (row["id"], dimension)
         for row in tables["diagram"]
         for dimension in range(_settings(row)["max_dimension"] + 1)
     }
-    for row in tables["bars"]:
-        if row["diagram"] in diagrams:
-            bars[row["diagram"], row["dimension"]].append((row["birth"], row["death"]))
-    connection.executemany(
-        "INSERT INTO diagram_bars VALUES (?, ?, ?, NULL)",
-        (
-            (diagrams[diagram], dimension, encode_bars(np.array(pairs).reshape(-1, 2)))
-            for (diagram, dimension), pairs in bars.items()
-        ),
-    )
+    of_one = itertools.groupby(tables["bars"], key=lambda row: (row["diagram"], row["dimension"]))
+    for (diagram, dimension), rows in of_one:
+        if diagram in diagrams:
+            if (diagram, dimension) not in lacking:
+                raise ValueError(
+                    f"bars of diagram {diagram} are not one after another, or of no dimension of it"
+                )
+            lacking.remove((diagram, dimension))
+            _insert_bars(connection, diagrams[diagram], dimension, [(r["birth"], r["death"]) for r in rows])
+    for diagram, dimension in sorted(lacking):  # which have no bars
+        _insert_bars(connection, diagrams[diagram], dimension, [])
     for row in tables["vectorisation"]:
         if (diagram := diagrams.get(row["diagram"])) is not None:
             values = np.array(row["values"], dtype=np.float64).reshape(row["shape"])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
 
-from panic.cli.destinations import REPORT_MARK, claim_file, claim_folder, claim_report
+from panic.cli.destinations import REPORT_MARK, WORKING, claim_file, claim_folder, claim_report
 from panic.errors import NotFound, StoreError, UsageError
 
 from .conftest import Invoke
+
+Claim = Callable[..., AbstractContextManager[Path]]
 
 
 def fail() -> None:
@@ -30,33 +34,88 @@ def test_folders_made_for_what_fails_go_again_and_no_others(tmp_path: Path) -> N
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 
-def test_what_a_failure_has_written_goes_and_what_others_have_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("claim", [claim_file, claim_folder])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_a_failure_has_written_goes_and_what_others_have_stays(
+    tmp_path: Path, claim: Claim, force: bool
+) -> None:
     new = tmp_path / "a" / "b"
-    for claim in (claim_folder(new, force=False), claim_file(new / "x.svg", force=False)):
-        with pytest.raises(NotFound), claim as path:  # noqa: PT012
-            (path if path == new else path.parent).joinpath("x.svg").touch()
-            fail()
-        assert list(tmp_path.iterdir()) == []
-    with pytest.raises(NotFound), claim_file(new / "x.svg", force=False) as path:  # noqa: PT012
-        path.touch()
-        path.with_name("others").touch()
+    with pytest.raises(NotFound), claim(new, force=force) as path:  # noqa: PT012
+        (path if path.is_dir() else path.parent).joinpath("x.svg").touch()
         fail()
-    assert [one.name for one in new.iterdir()] == ["others"]
-    (new / "x.svg").touch()
-    for claim in (claim_folder(new, force=True), claim_file(new / "x.svg", force=True)):
-        with pytest.raises(NotFound), claim:
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NotFound), claim(new, force=force):  # noqa: PT012
+        new.with_name("others").touch()
+        fail()
+    assert [one.name for one in new.parent.iterdir()] == ["others"]
+
+
+def written(claim: Claim, path: Path, own: str, theirs: str | None, *, force: bool, fails: bool) -> str:
+    """What a file says after one was written while another process wrote it, too."""
+    with claim(path, force=force) as place:
+        (place / "x.svg" if place.is_dir() else place).write_text(own)
+        if theirs is not None:
+            final = path / "x.svg" if claim is claim_folder else path
+            final.parent.mkdir(exist_ok=True)
+            final.write_text(theirs)
+        if fails:
             fail()
-    assert sorted(one.name for one in new.iterdir()) == ["others", "x.svg"]
-    with claim_file(new / "y" / "z.svg", force=False) as path:
-        path.touch()
-    assert path.exists()
+    return (path / "x.svg" if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize("claim", [claim_file, claim_folder])
+def test_a_failure_leaves_what_another_process_has_written_meanwhile(tmp_path: Path, claim: Claim) -> None:
+    """A failed export removed the export of another process at the same new path."""
+    for force, fails in ((False, True), (True, True), (False, False)):
+        path = tmp_path / f"{force}{fails}"
+        error, says = (NotFound, "nothing to write") if fails else (UsageError, "is there already")
+        with pytest.raises(error, match=says):
+            written(claim, path, "ours", "theirs", force=force, fails=fails)
+        assert [one.read_text() for one in tmp_path.rglob("*") if one.is_file()] == ["theirs"]
+        (path / "x.svg" if path.is_dir() else path).unlink()
+    assert written(claim, tmp_path / "z", "ours", "theirs", force=True, fails=False) == "ours"
+    assert written(claim, tmp_path / "z", "again", None, force=True, fails=False) == "again"
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "y" / "z.svg"
+    assert written(claim_file, path, "first", None, force=False, fails=False) == "first"
+    with pytest.raises(NotFound):
+        written(claim_file, path, "half", None, force=True, fails=True)
+    assert path.read_text() == "first"
+    (tmp_path / "link.svg").symlink_to(path)
+    assert written(claim_file, tmp_path / "link.svg", "through", None, force=True, fails=False) == "through"
+    assert path.read_text() == "through"
+    assert (tmp_path / "link.svg").is_symlink()
+    with claim_file(Path(os.devnull), force=True) as device:
+        assert device == Path(os.devnull)  # nothing takes its place
+
+
+def test_errors_speak_of_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "x.svg"
+    with pytest.raises(OSError, match="No such file") as caught, claim_file(path, force=False) as place:
+        (place / "deeper").write_text("")
+    assert caught.value.filename in (str(path / "deeper"), str(path))
+    with pytest.raises(UsageError) as told, claim_file(path, force=False) as place:
+        raise UsageError(f"{place} is no name for a chart.")
+    assert str(told.value) == f"{path} is no name for a chart."
+
+
+def test_what_a_killed_export_has_left_is_in_nobody_s_way(tmp_path: Path) -> None:
+    (tmp_path / f"{WORKING}abc").mkdir()
+    assert written(claim_folder, tmp_path, "ours", None, force=False, fails=False) == "ours"
+    with pytest.raises(UsageError, match="is not empty"):
+        written(claim_folder, tmp_path, "ours", None, force=False, fails=False)
 
 
 def test_a_folder_below_a_file_or_one_that_may_not_be_made_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     too_long = tmp_path / "a" / ("b" * 300) / "x.svg"
-    for path in (tmp_path / "file" / "a" / "x.svg", too_long):
-        with pytest.raises(OSError, match=r"Not a directory|too long"), claim_file(path, force=False):
+    with pytest.raises(OSError, match="too long"), claim_file(too_long, force=False):
+        pytest.fail("it may not be written")
+    for path in (tmp_path / "file" / "a" / "x.svg", tmp_path / "file" / "x.svg"):
+        with pytest.raises(UsageError, match="file is a file"), claim_file(path, force=False):
             pytest.fail("it may not be written")
     assert list(tmp_path.rglob("*")) == [tmp_path / "file"]
 

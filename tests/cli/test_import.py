@@ -61,7 +61,9 @@ def test_the_page_s_examples_do_what_it_says(panic: Invoke, tmp_path: Path, comm
 def test_columns_that_are_not_read_are_named(panic: Invoke, tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("run,step,text,mood\n1,0,a,x\n1,1,b,y\n")
     done = panic("import", "c.csv", "--name", "c")
-    assert done.stderr == "Warning: c.csv: not read are the columns mood\n"
+    assert done.stderr == (
+        "Warning: c.csv: not read are the columns mood (--column FIELD=COLUMN says what is in one)\n"
+    )
 
 
 def test_mistakes_are_told_before_a_store_is_made(panic: Invoke, tmp_path: Path) -> None:
@@ -71,6 +73,14 @@ def test_mistakes_are_told_before_a_store_is_made(panic: Invoke, tmp_path: Path)
     assert "bad.csv:3: step 1 is missing in run 1 before its step 2" in done.stderr
     assert "FIELD=COLUMN" in panic("import", "bad.csv", "--name", "bad", "--column", "run").stderr
     assert "There is no file or folder none.csv" in panic("import", "none.csv", "--name", "bad").stderr
+    Path("chains.csv").write_text("run;step;text\na;0;x\n")
+    done = panic("import", "chain.csv", "--name", "bad")
+    assert (done.exit_code, done.stderr.splitlines()[1]) == (2, "Did you mean chains.csv?")
+    done = panic("import", "chains.csv", "--name", "bad")
+    assert "chains.csv:1: its cells are separated by ';': commas are needed" in done.stderr
+    assert done.stderr.count("\n") == 2  # and nothing of the lines below
+    Path("windows.jsonl").write_text('{"run": "a", "step": 0, "prompt": "p", "image": "a\\\\b.png"}')
+    assert "folders are separated by /" in panic("import", "windows.jsonl", "--name", "bad").stderr
     assert "is none of .jsonl" in panic("import", write_config(tmp_path), "--name", "bad").stderr
     (tmp_path / "good.csv").write_text("run,step,text\n1,0,a\n1,1,b\n")
     assert "name" in panic("import", "good.csv", "--name", "../bad").stderr

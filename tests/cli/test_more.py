@@ -269,3 +269,12 @@ def test_windows_and_landmarks_become_settings(panic: Invoke, store: Path) -> No
     assert "diagrams circle, text, H0 to H1 6 0" in told
     new = 'H0 to H1, generators True, threshold 1.5, window {"delay":1,"dimension":2}, landmarks 3 0 6'
     assert f"diagrams circle, text, {new}" in told
+
+
+def test_a_model_that_takes_nothing_of_what_there_is_is_told(panic: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("run,step,text\na,0,one\na,1,two\n")
+    assert panic("import", "texts.csv", "--name", "texts").exit_code == 0
+    done = panic("embed", "texts", "PocketPixels")
+    assert done.exit_code == 0
+    assert "PocketPixels is of images, and texts has none: it has nothing to embed there." in done.stderr
+    assert "nothing to embed" not in panic("embed", "texts", "PocketText").stderr

@@ -15,7 +15,7 @@ import pytest
 
 from panic.errors import Interrupted, ModelError, PanicError, UsageError
 from panic.extraction.extract import Extraction, extract, look
-from panic.extraction.files import KEY, Parts, parts_folder
+from panic.extraction.files import KEY, Features, Parts, Row, parts_folder
 from panic.extraction.inputs import list_images
 from panic.models import registry
 
@@ -259,3 +259,24 @@ def test_a_device_whose_process_ends_again_and_again_ends_no_extraction(photos: 
     specs = {"counted": replace(spec, batch_size=1)}
     done = extract(wanted(photos, specs=specs, device=["sim:1GiB", "sim:1GiB"]))
     assert (done.num_rows, done.skipped) == (20, [])
+
+
+def test_blocks_of_little_time_are_one_part_and_the_last_one_is_kept(
+    photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    add = Parts.add
+
+    def counting(parts: Parts, rows: list[Row], about: dict[str, object]) -> Features:
+        written.append(len(rows))
+        return add(parts, rows, about)
+
+    monkeypatch.setattr(Parts, "add", counting)
+    monkeypatch.setattr("panic.extraction.extract.PART_S", 1000.0)
+    assert extract(wanted(photos)).num_rows == 20
+    assert written == [20]
+    Path("f.parquet").unlink()
+    written.clear()
+    monkeypatch.setattr("panic.extraction.extract.PART_S", 0.0)
+    assert extract(wanted(photos)).num_rows == 20
+    assert written == [8, 8, 4]  # a part for each block

@@ -138,7 +138,7 @@ def test_texts_of_three_forms(tmp_path: Path) -> None:
         ("a.csv", "id,txt\n1,a\n", "row 1 has no text in a column 'text'"),
         ("a.csv", 'text\n"a\n', "not valid CSV"),
         ("a.jsonl", '{"text": "a"}\n{"text"\n', "a.jsonl:2: not valid JSON"),
-        ("a.jsonl", '{"text": 1}\n', "row 1 has no text"),
+        ("a.jsonl", '{"text": 1}\n', "what row 1 has in the column 'text' is no text"),
         ("a.jsonl", '{"text": "a", "id": 2}\n{"text": "b"}\n', r"rows .* have the same id: 1 and 2 \(2\)"),
         ("a.jsonl", '{"text": "a", "id": "\\ud800"}\n', "the id of row 1 is not valid Unicode"),
         ("a.jsonl", '{"text": "a", "text": "b"}\n', "a.jsonl:1: 'text' is there twice"),

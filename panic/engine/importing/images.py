@@ -86,7 +86,8 @@ def _open_inside(folder: Path, name: str) -> BinaryIO:
             at = inner
         file = os.open(path.parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
     except OSError as error:
-        raise ValueError(f"{name!r} cannot be opened, or is a link ({error.strerror})") from None
+        advice = "; folders are separated by /" if "\\" in name else ""
+        raise ValueError(f"{name!r} cannot be opened, or is a link ({error.strerror}){advice}") from None
     finally:
         os.close(at)
     if not stat.S_ISREG(os.fstat(file).st_mode):

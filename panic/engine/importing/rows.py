@@ -17,7 +17,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -83,7 +83,12 @@ def read_rows(
         yield from _folder_rows(path, problems)
         return
     if not path.is_file():
-        raise NotFound(f"There is no file or folder {path}.")
+        others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = nearest(path.name, others)
+        raise NotFound(
+            f"There is no file or folder {path}.",
+            hint=f"Did you mean {path.parent / near[0]}?" if near else "",
+        )
     reader = next((reader for ending, reader in _READERS.items() if path.name.lower().endswith(ending)), None)
     if reader is None:
         raise UsageError(f"{path} is none of {', '.join(_READERS)}, and no folder.")
@@ -102,7 +107,10 @@ def read_rows(
     if not num_rows and not problems:
         problems.append(f"{path.name}: it has no rows")
     if unread:
-        remark(f"{path.name}: not read are the columns {', '.join(sorted(unread))}")
+        remark(
+            f"{path.name}: not read are the columns {', '.join(sorted(unread))}"
+            " (--column FIELD=COLUMN says what is in one)"
+        )
 
 
 def _row(where: str, values: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> Row:
@@ -210,6 +218,9 @@ def _csv(path: Path, problems: list[str]) -> Lines:
         reader = csv.DictReader(_lines(texts), strict=True)
         line = 1
         try:
+            if only := _other_separator(reader.fieldnames or ()):
+                problems.append(f"{path.name}:1: its cells are separated by {only!r}: commas are needed")
+                return
             for values in reader:
                 where, line = f"{path.name}:{line + 1}", reader.line_num
                 if None in values or None in values.values():
@@ -218,6 +229,11 @@ def _csv(path: Path, problems: list[str]) -> Lines:
                     yield where, values | _twice(reader.fieldnames or ())
         except (csv.Error, UnicodeDecodeError, *_UNREADABLE) as error:
             problems.append(f"{path.name}:{line + 1}: it cannot be read ({error})")
+
+
+def _other_separator(names: Sequence[str]) -> str:
+    """What seems to separate the cells of a first line that has no commas; "" if nothing does."""
+    return next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), "")
 
 
 class _TooLong(Exception):
