@@ -104,7 +104,9 @@ def test_a_flat_series_has_no_rate_whatever_its_level(level):
     assert found.level == pytest.approx(level)
 
 
-@pytest.mark.parametrize(("scale", "level"), [(1e-4, 0.7), (-1e-4, -0.7), (1e-7, 1e-3), (0.5, -0.6), (30.0, 9.0)])
+@pytest.mark.parametrize(
+    ("scale", "level"), [(1e-4, 0.7), (-1e-4, -0.7), (1e-7, 1e-3), (0.5, -0.6), (30.0, 9.0)]
+)
 def test_a_curve_has_its_rate_whatever_its_scale_and_level(scale, level):
     """What is measured against is the size of the values, whatever their sign and sum."""
     found = decay(scale * np.exp(-0.3 * np.arange(1, 21)) + level)

@@ -49,7 +49,7 @@ def test_an_output_of_two_runs_that_never_came_back_has_no_shortest(letters):
 
 
 def test_the_shortest_way_back_is_the_shortest_of_several(letters):
-    (first, second), data = letters("axxxaxa", "abcdea")
+    (first, _), data = letters("axxxaxa", "abcdea")
     found = texts(returning(data))
     a, x = found["a"], found["x"]
     assert [a[key] for key in ("times", "num_runs", "num_back", "runs_back", "shortest")] == [5, 2, 3, 2, 2]
