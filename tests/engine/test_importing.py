@@ -314,6 +314,20 @@ def test_a_deterministic_run_ends_where_its_state_comes_back(tmp_path: Path) -> 
         assert check.check(opened) == []
 
 
+@pytest.mark.parametrize(("deterministic", "seeds"), [(True, [7, 7, 7]), (False, [0, 7, 0])])
+def test_a_step_has_the_seed_of_its_run_where_all_have_the_same(
+    tmp_path: Path, deterministic: bool, seeds: list[int]
+) -> None:
+    """Of a deterministic run one row says the seed; other steps were stored with 0."""
+    records = chain_of("pabc")
+    records[2]["seed"] = 7
+    write(tmp_path / "store", jsonl(tmp_path, records), deterministic=deterministic)
+    with Store(tmp_path / "store") as opened:
+        [run] = reading.runs(opened)
+        assert run.seed == (7 if deterministic else -1)
+        assert [step.seed for step in contents.invocations(opened, run.id)] == seeds
+
+
 def test_copies_are_refused_where_they_cannot_be_told_apart(tmp_path: Path) -> None:
     same = [*chain_of("pab", "one"), *chain_of("pab", "two")]
     assert [one.run.repeat for one in read(jsonl(tmp_path, same))] == [0, 1]
@@ -504,6 +518,8 @@ def test_files_without_rows_and_lines_with_other_cells(tmp_path: Path) -> None:
     assert problems(path)[:2] == [
         f"a.csv:{line}: it has another number of cells than the first line" for line in (3, 4)
     ]
+    path.write_text('run,step,text\n\nr,0,p\n\n\nr,x,"a\n\nb"\nr,y,c\n')
+    assert [line.split(": ")[0] for line in problems(path)[:2]] == ["a.csv:6", "a.csv:9"]
     path.write_text('run,step,text\nr,0,p\nr,1,"open\n')
     assert problems(path)[0].startswith("a.csv:3: it cannot be read (")
     upper = path.rename(tmp_path / "A.CSV")
