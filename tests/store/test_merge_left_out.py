@@ -1,0 +1,164 @@
+"""What does not come with a source, what does beside it, and what is told of both."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panic.store import Commit, NewEmbedding, Store, reading, writing
+from panic.store.annotations import annotate, list_annotations, run_target
+from panic.store.codec import text_digest
+from panic.store.merging.merge import merge
+from panic.store.signing import Author
+from panic.store.tombstones import hide
+from tests.engine.conftest import make_config
+from tests.store.sample import Sample, batch, remark
+from tests.store.test_merge_orders import NEW, OLD, read, write
+from tests.store.test_merge_tables import change
+
+ME = Author(name="me")
+OTHERWISE = {"state 0": ["state 1", "state 2", "state 4"]}
+"""The run of OLD with another end."""
+BESIDE = {"state 20": ["state 21", "state 22", "state 23"]}
+
+
+def say(path: Path, *prompts: str) -> None:
+    """Say of the runs from these prompts what they are."""
+    with Store(path, write=True) as store:
+        for run in reading.runs(store, "test"):
+            if run.prompt in prompts:
+                annotate(store, "comment", [(run_target("test", run), f"from {run.prompt}")], ME)
+
+
+def said(path: Path) -> list[str]:
+    """What is said of anything, once."""
+    with Store(path) as store:
+        return sorted({row.text for row in list_annotations(store)})
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+def test_beside_a_run_that_was_refused_before_others_come(tmp_path: Path, order: tuple[int, ...]) -> None:
+    """Of the last source of three a run in conflict was begun, and all that was begun went with it."""
+    for number, runs in enumerate((OLD, OTHERWISE | NEW, OTHERWISE | BESIDE)):
+        write(tmp_path / str(number), runs)
+    merge([tmp_path / str(number) for number in order], tmp_path / "into")
+    assert read(tmp_path / "into") == NEW | BESIDE
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_remark_goes_with_the_run_in_conflict_whatever_other_prompts_there_are(
+    tmp_path: Path, order: tuple[int, int], first: bool
+) -> None:
+    for number, runs in enumerate((OLD, OTHERWISE)):
+        write(tmp_path / str(number), runs | NEW if first else NEW | runs)
+        say(tmp_path / str(number), "state 0", "state 5")
+    assert len(merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts) == 1
+    assert said(tmp_path / "into") == ["from state 5"]
+
+
+def test_remarks_on_runs_that_come_come_though_others_of_their_names_do_not(tmp_path: Path) -> None:
+    """An experiment that was deleted here and contradicts, and the one that has its name by now."""
+    into, source = tmp_path / "into", tmp_path / "source"
+    write(into, OLD)
+    write(source, OLD)
+    change(source, "UPDATE epoch SET threads = 9")
+    for path in (into, source):
+        with Store(path, write=True) as store:
+            hide(store, reading.experiment(store, "test"), "me")
+    write(source, OLD, uid="b" * 32)
+    say(source, "state 0")
+    assert len(merge([source], into).conflicts) == 1
+    assert said(into) == ["from state 0"]
+    with Store(into) as store:
+        [run] = reading.runs(store, "test")
+        assert list_annotations(store)[0].target == run_target("test", run).uid
+
+
+def test_remarks_on_what_gets_no_others_stay_in_their_places(tmp_path: Path) -> None:
+    for name in ("into", "source"):
+        write(tmp_path / name, OLD)
+    say(tmp_path / "into", "state 0")
+    with Store(tmp_path / "source", write=True) as store:
+        remark(store, "test", "another")
+    with Store(tmp_path / "into") as store:
+        [before] = store.db.rows("SELECT id, text FROM annotation")
+    merge([tmp_path / "source"], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert before in store.db.rows("SELECT id, text FROM annotation")
+        assert [row.text for row in list_annotations(store)] == ["from state 0", "another"]
+
+
+def test_vectors_are_compared_with_those_of_the_same_model(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """Two models give other vectors of one text, and both stores have both: nothing is in doubt."""
+    with Store(folder, write=True) as store:
+        model = writing.add_model(store, "other", "fingerprint of other", {})
+        for experiment in (sample.alpha, sample.beta):
+            writing.add_epoch(
+                store, experiment, "other", model=model, batch_size=8, device_kind="cpu", threads=1
+            )
+        call = batch(store, 2, model)
+        vectors = [
+            NewEmbedding(output=text_digest(text), model=model, batch=call.id, vector=np.ones(2, np.float32))
+            for text in "abcd"
+        ]
+        writing.commit(store, Commit(batches=[call], embeddings=vectors))
+    merged = merge([folder, Path(shutil.copytree(folder, tmp_path / "other"))], tmp_path / "into")
+    assert (merged.num_vectors, merged.num_diagrams) == (0, 0)
+    with Store(tmp_path / "into") as store:
+        assert store.db.value("SELECT count(*) FROM diagram") == 1
+        assert store.db.value("SELECT count(*) FROM embedding") == 8
+
+
+def test_a_state_is_of_the_shape_of_its_own_step(tmp_path: Path) -> None:
+    """The run of the source goes on otherwise from "state 1", in another shape than that of its first batch."""
+    write(tmp_path / "0", OLD)
+    write(tmp_path / "1", {"state 4": ["state 1", "state 5", "state 6"]})
+    change(tmp_path / "1", "UPDATE batch SET padded_size = 9 WHERE id > 1")
+    merged = merge([tmp_path / "0", tmp_path / "1"], tmp_path / "into")
+    assert (merged.conflicts, merged.num_meeting) == ([], 0)
+    assert len(read(tmp_path / "into")) == 2
+
+
+def test_of_those_whom_a_run_meets_the_one_that_differs_is_named(tmp_path: Path) -> None:
+    """Its first step is also one of the run from "state 0", and its last one another than that of BESIDE."""
+    write(tmp_path / "into", OLD | BESIDE)
+    write(tmp_path / "1", {"state 2": ["state 3", "state 20", "state 9"]})
+    [told] = merge([tmp_path / "1"], tmp_path / "into").conflicts
+    assert "it meets test: the run of m from 'state 20', seed 42, repeat 0, and goes on otherwise" in told
+
+
+def test_a_merge_tells_of_runs_in_smaller_batches(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    assert merge([folder], tmp_path / "none").shrunk == []
+    change(
+        folder,
+        "INSERT INTO epoch (experiment, name, number, model, batch_size, device_kind, opened_at, reason)"
+        " SELECT experiment, name, 1, model, 4, device_kind, opened_at, 'memory' FROM epoch"
+        f" WHERE experiment = {sample.alpha} AND name = 'draw'",
+    )
+    change(folder, "UPDATE batch SET epoch = 1 WHERE id = 1")
+    [told] = merge([folder], tmp_path / "into").shrunk
+    assert told.startswith("alpha: 1 runs have steps in smaller batches")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_config_is_the_union_of_what_was_asked_for(tmp_path: Path, order: tuple[int, int]) -> None:
+    """In either order of the stores it has the prompts, seeds and longest length of both."""
+    asked = ({"prompts": ["state 0", "state 1"], "max_length": 4}, {"prompts": ["state 2"], "seeds": [-1]})
+    for number, changes in enumerate(asked):
+        with Store(tmp_path / str(number), write=True, create=True) as store:
+            config = make_config(**changes)
+            writing.start_experiment(store, "test", config.model_dump(mode="json"))
+    assert merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts == []
+    with Store(tmp_path / "into") as store:
+        [row] = reading.experiments(store)
+    plain = make_config()
+    assert sorted(row.config["prompts"]) == ["state 0", "state 1", "state 2"]
+    assert row.config["max_length"] == max(4, plain.max_length)
+    assert {*row.config["seeds"]} == {*plain.seeds, -1}
