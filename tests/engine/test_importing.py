@@ -18,6 +18,7 @@ import polars
 import pytest
 from PIL import Image
 
+import panic
 from panic.analysis.dynamics.motion import attractor
 from panic.engine.importing import rows
 from panic.engine.importing import write as writing_imports
@@ -25,8 +26,10 @@ from panic.engine.importing.trajectories import Trajectory
 from panic.engine.importing.write import COMMIT_BYTES, COMMIT_ROWS, ImportOptions, read_import, write_import
 from panic.errors import ConfigError, ConflictError, Interrupted, ModelError, UsageError
 from panic.models import kinds, registry
-from panic.store import Store, check, contents, reading, writing
+from panic.store import Commit, NewInvocation, NewOutput, Store, check, contents, reading, writing
+from panic.store.codec import image_digest
 from panic.store.dump import dump
+from tests.engine.conftest import make_config
 
 Records = list[dict[str, Any]]
 NOISY = ["p", "a", "b", "a", "c", "d"]
@@ -385,6 +388,51 @@ def test_texts_of_many_runs_are_stored_together(tmp_path: Path, num_runs: int, l
     assert 0 < num_transactions < 15
 
 
+def commit_of(num_steps: int, length: int | None = 1) -> Commit:
+    """A commit of so many steps that put out a text of this length, or an image."""
+    made = NewOutput(digest=b"", modality="image", width=1, height=1)
+    if length is not None:
+        made = NewOutput(digest=b"", modality="text", text="a" * length)
+    step = NewInvocation(1, 0, b"", b"", 0, 1)
+    return Commit(outputs=[made] * num_steps, invocations=[step] * num_steps)
+
+
+@pytest.mark.parametrize(
+    ("commits", "joined"),
+    [
+        ([(COMMIT_ROWS - 1, 1), (1, 1)], [COMMIT_ROWS]),  # a commit counts as a row itself
+        ([(COMMIT_ROWS - 2, 1), (1, 1), (3, 1)], [COMMIT_ROWS + 2]),
+        ([(COMMIT_ROWS, 1), (1, 1)], [COMMIT_ROWS, 1]),
+        ([(1, COMMIT_BYTES // 2)] * 3, [2, 1]),
+        ([(1, COMMIT_BYTES // 2), (1, COMMIT_BYTES // 2 - 1), (1, 1), (1, 1)], [3, 1]),
+        ([(1, 1), (1, None), (1, 1), (1, 1)], [2, 2]),
+        ([], []),
+    ],
+)
+def test_commits_are_joined_up_to_their_rows_and_bytes(
+    commits: list[tuple[int, int | None]], joined: list[int]
+) -> None:
+    found = writing_imports._joined(commit_of(*one) for one in commits)
+    assert [len(one.invocations) for one in found] == joined
+
+
+def test_what_was_computed_with_variants_of_a_config_is_no_import(tmp_path: Path) -> None:
+    """Its models have names of its config, as those of imports have."""
+    panic.run(make_config(max_length=2), tmp_path / "store")
+    with pytest.raises(ConflictError, match="test was not imported: its outputs are computed"):
+        write(tmp_path / "store", jsonl(tmp_path, chain_of("pab")), "test")
+
+
+def test_rows_of_parquet_are_counted_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "PARQUET_ROWS", 2)
+    records = chain_of("pabcd")
+    for number in (1, 2, 4):
+        records[number]["step"] = -1
+    polars.DataFrame(records).write_parquet(tmp_path / "chains.parquet")
+    told = [line.partition(": ")[0] for line in problems(tmp_path / "chains.parquet")]
+    assert told[:3] == ["chains.parquet:2", "chains.parquet:3", "chains.parquet:5"]
+
+
 def test_other_outputs_of_a_known_run_are_refused(tmp_path: Path) -> None:
     store = tmp_path / "store"
     write(store, jsonl(tmp_path, chain_of("pab")))
@@ -607,6 +655,12 @@ def test_images_inside_folders_are_read_and_what_says_too_much_or_nothing_is_ref
     assert problems(jsonl(tmp_path, rows)) == [
         f"chains.jsonl:{line}: image {name!r}: {told}" for line, (name, told) in enumerate(names.items(), 1)
     ]
+
+
+def test_an_image_with_damaged_exif_data_is_read_as_it_lies(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "a.png", exif=b"Exif\0\0no TIFF at all")
+    [found] = read(jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": "a.png"}]))
+    assert found.digest(0) == image_digest(Image.new("RGB", (6, 4), "red"))
 
 
 def test_a_process_that_is_not_deterministic_is_seen_between_runs(tmp_path: Path) -> None:

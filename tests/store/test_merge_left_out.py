@@ -117,7 +117,7 @@ def test_vectors_are_compared_with_those_of_the_same_model(
 
 
 def test_a_state_is_of_the_shape_of_its_own_step(tmp_path: Path) -> None:
-    """The run of the source goes on otherwise from "state 1", in another shape than that of its first batch."""
+    """The run of the source goes on otherwise from "state 1", in another shape than its first batch has."""
     write(tmp_path / "0", OLD)
     write(tmp_path / "1", {"state 4": ["state 1", "state 5", "state 6"]})
     change(tmp_path / "1", "UPDATE batch SET padded_size = 9 WHERE id > 1")
