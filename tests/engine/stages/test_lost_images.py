@@ -164,19 +164,24 @@ class Negative:
 """
 
 
-@pytest.mark.parametrize("is_back", [True, False])
-def test_what_is_made_from_an_image_waits_for_it(tmp_path: Path, is_back: bool) -> None:
-    (tmp_path / "negative.py").write_text(NEGATIVE)
-    changes: dict[str, Any] = {
+def with_negatives(folder: Path) -> dict[str, Any]:
+    """A run that draws a picture and makes another one of it."""
+    (folder / "negative.py").write_text(NEGATIVE)
+    return {
+        **FRESH,
         "networks": [["draw", "negative", "chain"]],
         "models": {
             "draw": {"base": "synthetic/text-to-image", "states": 7, "size": 16, "distinct": True},
             "chain": {"base": "synthetic/image-to-text", "states": 7},
-            "negative": {"base": f"python:{tmp_path}/negative.py:Negative"},
+            "negative": {"base": f"python:{folder}/negative.py:Negative"},
         },
         "prompts": states(1), "max_length": 2, "batch_sizes": {}, "executor": "local",
     }  # fmt: skip
-    changes = FRESH | changes
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_what_is_made_from_an_image_waits_for_it(tmp_path: Path, is_back: bool) -> None:
+    changes = with_negatives(tmp_path)
     with opened(tmp_path / "s", **changes) as session:
         perform(session)
         session.writer.flush()
@@ -201,6 +206,31 @@ def test_what_is_made_from_an_image_waits_for_it(tmp_path: Path, is_back: bool) 
             (failure,) = failures(session).values()
             assert failure.step == 0
             assert len(failure.detail.split("\n")) == 2
+
+
+def test_what_was_made_from_an_image_that_was_lost_before_is_lost_too(tmp_path: Path) -> None:
+    """The missing input was asked for, which ended every session at its start."""
+    changes = with_negatives(tmp_path)
+    with opened(tmp_path / "s", **changes) as session:
+        perform(session)
+        session.writer.flush()
+        lost, (run,) = images(session), session.run_ids
+        session.store.images.execute(f"DELETE FROM image WHERE digest = x'{lost[run, 0].hex()}'")
+    with opened(tmp_path / "s", **changes) as session:
+        stage = ImageStage(session, reading.counts(session.reader, session.experiment))
+        assert stage.refill(thorough=True) == 1
+        ((lane, item),) = waiting(session)
+        stage.absorb(item, other(lane), Commit())
+        assert stage.refill(thorough=True) == 0
+        assert session.lost == {lost[run, 0]}
+        session.store.images.execute("DELETE FROM image")
+    with opened(tmp_path / "s", **changes) as session:
+        stage = ImageStage(session, reading.counts(session.reader, session.experiment))
+        assert stage.refill(thorough=True) == 0
+        assert waiting(session) == []
+        assert session.lost == {*lost.values()}
+        (failure,) = failures(session).values()
+        assert failure.detail == lost[run, 0].hex(), "the run keeps the failure that it has"
 
 
 def test_an_image_that_a_run_has_twice_is_lost_at_the_first_of_its_steps(tmp_path: Path) -> None:
