@@ -43,7 +43,8 @@ VECTOR = re.compile(r"sse4|avx|fma|amx|asimd|neon|sve|sme2?$|bf16")
 
 SECRET_LENGTH = 8
 """Shorter values are no secrets, and might stand anywhere."""
-ABSOLUTE = re.compile(r"(?<![\w/:.~-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
+ABSOLUTE = re.compile(r"(?:(?<![\w/.~-])|(?<=file://))/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
+"""Absolute paths, also in names of models; no parts of other URLs, or of relative paths."""
 
 
 def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dict[str, Any]:

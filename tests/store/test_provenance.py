@@ -23,6 +23,7 @@ from panic.store.provenance import (
     processor,
     provenance,
     redacted,
+    short_paths,
     source_digest,
     training_of,
     training_uid,
@@ -429,3 +430,23 @@ def test_what_hardware_is_told(monkeypatch, tmp_path):
         flags = Path("/proc/cpuinfo").read_text()
         assert all(flag in flags for flag in vector_instructions())
         assert processor() in flags or "model name" not in flags
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("/home/me/models/x.safetensors", "x.safetensors"),
+        ("local:/home/me/sd/", "local:sd"),
+        ("python:/home/me/own.py:Own", "python:own.py:Own"),
+        ('{"base": "local:/home/me/sd", "store": "/data/runs"}', '{"base": "local:sd", "store": "runs"}'),
+        ("--store=/home/me/s (/tmp/a+b/c@d)", "--store=s (c@d)"),
+        ("file:///home/me/a", "file://a"),
+        ("https://host.org/a/b", "https://host.org/a/b"),
+        ("http://127.0.0.1:8000/v1/chat", "http://127.0.0.1:8000/v1/chat"),
+        ("a/b/c ./d/e ../f/g ~/h/i", "a/b/c ./d/e ../f/g ~/h/i"),
+        ("/tmp or/and", "/tmp or/and"),
+    ],
+)
+def test_of_absolute_paths_the_last_part_is_left(text, short):
+    """Those behind `local:` and `python:` stood in pages that are passed on."""
+    assert short_paths(text) == short
