@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from panic.store import Commit, NewEmbedding, Store, reading, writing
-from panic.store.annotations import annotate, list_annotations, run_target
+from panic.store.annotations import Target, annotate, list_annotations, run_target
 from panic.store.codec import text_digest
 from panic.store.merging.merge import merge
 from panic.store.signing import Author
 from panic.store.tombstones import hide
 from tests.engine.conftest import make_config
 from tests.store.sample import Sample, batch, remark
+from tests.store.test_merge import interrupt
 from tests.store.test_merge_orders import NEW, OLD, read, write
 from tests.store.test_merge_tables import change
 
@@ -162,3 +163,54 @@ def test_a_config_is_the_union_of_what_was_asked_for(tmp_path: Path, order: tupl
     assert sorted(row.config["prompts"]) == ["state 0", "state 1", "state 2"]
     assert row.config["max_length"] == max(4, plain.max_length)
     assert {*row.config["seeds"]} == {*plain.seeds, -1}
+
+
+@pytest.mark.parametrize("begun", [["state 0", "state 9"], ["state 9", "state 0"]])
+def test_what_the_target_says_of_a_state_holds_though_one_of_its_runs_gave_way(
+    tmp_path: Path, begun: list[str]
+) -> None:
+    """Two runs had the state; where the first of them gave way, others went on otherwise from it."""
+    into, source = tmp_path / "into", tmp_path / "source"
+    write(into, dict.fromkeys(begun, OLD["state 0"]))
+    write(source, dict.fromkeys(("state 0", "state 20"), OTHERWISE["state 0"]))
+    merged = merge([source], into, keep="theirs")
+    assert (merged.num_settled, merged.num_runs) == (1, 0)
+    [told] = merged.conflicts
+    assert "the run of m from 'state 20'" in told
+    assert "it meets test: the run of m from 'state 9'" in told
+    assert read(into) == {"state 0": OTHERWISE["state 0"], "state 9": OLD["state 0"]}
+
+
+def test_runs_that_give_way_together_leave_no_states(tmp_path: Path) -> None:
+    into, source = tmp_path / "into", tmp_path / "source"
+    write(into, dict.fromkeys(("state 0", "state 9"), OLD["state 0"]))
+    theirs = dict.fromkeys(("state 0", "state 9", "state 20"), OTHERWISE["state 0"])
+    write(source, theirs)
+    merged = merge([source], into, keep="theirs")
+    assert (merged.num_settled, merged.conflicts) == (2, [])
+    assert read(into) == theirs
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_remark_on_an_output_goes_with_the_last_run_that_has_it(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    for number, runs in enumerate((OLD | NEW, OTHERWISE)):
+        write(tmp_path / str(number), runs)
+        with Store(tmp_path / str(number), write=True) as store:
+            for text in ("state 1", list(runs.values())[-1][-1]):
+                target = Target(kind="output", uid=text_digest(text).hex(), name=text)
+                annotate(store, "comment", [(target, text)], ME)
+    assert len(merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts) == 1
+    assert said(tmp_path / "into") == ["state 8"]
+
+
+def test_what_a_killed_merge_had_left_is_swept_though_its_sources_are_not_named_again(tmp_path: Path) -> None:
+    stores = [tmp_path / str(number) for number in range(3)]
+    for path, runs in zip(stores, (OLD, OTHERWISE, NEW), strict=True):
+        write(path, runs)
+    interrupt(stores, tmp_path / "into", at=2)
+    merge(stores[2:], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        texts = store.db.rows("SELECT text FROM output ORDER BY text")
+    assert texts == [("state 5",), ("state 6",), ("state 7",), ("state 8",)]
