@@ -128,7 +128,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     root, changes = (git("rev-parse", "--show-toplevel") or "").strip(), git("status", "--porcelain")
     told = "" if changes == "" else git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
     patch = told or ""
-    kept = without_keys(patch[:PATCH_LIMIT])
+    kept = without_keys(patch, PATCH_LIMIT)
     return {
         "root": root,
         "commit": commit.strip(),
@@ -140,10 +140,13 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def without_keys(patch: str) -> str:
-    """A patch without what looks like keys in it, and without values of variables that look secret."""
+def without_keys(patch: str, limit: int | None = None) -> str:
+    """A patch without what looks like keys in it, and without values of variables that look secret.
+
+    limit: so many characters of it, from which nobody knows the half of a value that it cuts in two.
+    """
     values = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
-    return _without_patterns(str(without(patch, values)))
+    return _without_patterns(str(without(patch, values))[:limit])
 
 
 def without_tokens(text: str) -> str:

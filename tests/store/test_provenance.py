@@ -108,6 +108,20 @@ def test_a_long_patch_is_cut(checkout):
     assert not state["patch_is_complete"]
 
 
+def test_the_half_of_a_secret_is_not_what_a_patch_ends_with(checkout, monkeypatch):
+    """The value of a variable was looked for in what is kept of the patch, where it may be cut in two."""
+    secret = "only words nobody would take for a key"
+    monkeypatch.setenv("SERVICE_PASSWORD", secret)
+    (checkout / "code.py").write_text("x")
+    begin = git_state(checkout)["patch"].index("+x") + 1
+    for known in range(1, len(secret) + 1, 9):
+        text = "x" * (PATCH_LIMIT - begin - known)
+        (checkout / "code.py").write_text(f"{text}{secret}{'x' * 99}")
+        kept = git_state(checkout)["patch"]
+        assert len(kept) == PATCH_LIMIT
+        assert kept.endswith(f"x(redacted){'x' * 99}"[: known + 1])
+
+
 def test_no_checkout(tmp_path, checkout):
     inside = checkout / "environment"
     inside.mkdir()
