@@ -14,9 +14,10 @@ from panic.store.annotations import Target, annotate, list_annotations, run_targ
 from panic.store.codec import text_digest
 from panic.store.merging.merge import merge
 from panic.store.signing import Author
-from panic.store.tombstones import hide
+from panic.store.tombstones import deleted, hide
+from panic.store.trainings import keep, list_trainings, mark_deleted
 from tests.engine.conftest import make_config
-from tests.store.sample import Sample, batch, remark
+from tests.store.sample import Sample, batch, entry, remark
 from tests.store.test_merge import interrupt
 from tests.store.test_merge_orders import NEW, OLD, read, write
 from tests.store.test_merge_tables import change
@@ -214,3 +215,41 @@ def test_what_a_killed_merge_had_left_is_swept_though_its_sources_are_not_named_
     with Store(tmp_path / "into") as store:
         texts = store.db.rows("SELECT text FROM output ORDER BY text")
     assert texts == [("state 5",), ("state 6",), ("state 7",), ("state 8",)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_deletions_only_that_of_what_no_source_shows_comes(
+    folder: Path, sample: Sample, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    stores = [folder, Path(shutil.copytree(folder, tmp_path / "other"))]
+    for path, names in zip(stores, (["beta"], ["alpha", "beta"]), strict=True):
+        with Store(path, write=True) as store:
+            for name in names:
+                hide(store, reading.experiment(store, name), "me")
+    merge([stores[number] for number in order], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert [row.name for row in reading.experiments(store)] == ["alpha"]
+        assert [one.name for one in deleted(store)] == ["beta"]
+
+
+def test_a_run_is_called_by_the_name_of_its_own_experiment(tmp_path: Path) -> None:
+    """The source has deleted another experiment, under whose name its run in conflict is not known."""
+    write(tmp_path / "0", OLD | NEW)
+    write(tmp_path / "1", OTHERWISE | NEW)
+    with Store(tmp_path / "1", write=True) as store:
+        writing.start_experiment(store, "gone", {"name": "gone"})
+        hide(store, reading.experiment(store, "gone"), "me")
+    say(tmp_path / "1", "state 0", "state 5")
+    assert len(merge([tmp_path / "0", tmp_path / "1"], tmp_path / "into").conflicts) == 1
+    assert said(tmp_path / "into") == ["from state 5"]
+
+
+def test_what_was_said_of_a_training_that_was_deleted_stays_where_it_is(tmp_path: Path) -> None:
+    with Store(tmp_path / "source", write=True, create=True) as store:
+        for name in ("gone", "there"):
+            keep(store, entry(name))
+            target = Target(kind="training", uid=entry(name).uid, name=name)
+            annotate(store, "comment", [(target, f"of {name}")], ME)
+        mark_deleted(store, [row for row in list_trainings(store) if row.name == "gone"], ME)
+    merge([tmp_path / "source"], tmp_path / "into")
+    assert said(tmp_path / "into") == ["of there"]
