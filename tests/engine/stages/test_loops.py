@@ -286,6 +286,18 @@ def test_a_new_shape_forgets_the_states_up_to_the_last_step_of_its_model(
     assert commit.stuck == [NewStuck(run=run, entry_step=entry_step, period=14)]
 
 
+@pytest.mark.parametrize("seed", [-1, 42])
+@pytest.mark.parametrize("is_repeatable", [True, False])
+@pytest.mark.parametrize("stuck_after", [None, 3])
+def test_rounds_are_counted_where_they_end_a_run_that_is_never_stuck(
+    seed: int, is_repeatable: bool, stuck_after: int | None
+) -> None:
+    run = NewRun(network=("draw", "chain"), prompt="x", seed=seed, max_length=9)
+    loop = Loop(1, run, 0, 9, is_repeatable=is_repeatable, stuck_after=stuck_after)
+    assert (loop.rounds is not None) == (stuck_after == 3 and not is_repeatable)
+    assert (loop.detector is not None) == (seed == 42 and is_repeatable)
+
+
 @pytest.mark.parametrize(
     ("step", "num_made", "model", "last"),
     [

@@ -99,6 +99,29 @@ def test_lost_images_are_asked_for_as_they_were_made_and_come_back(tmp_path: Pat
         assert (session.lost, failures(session)) == (set(), {})
 
 
+def test_images_of_models_that_are_not_asked_for_are_not_counted(tmp_path: Path) -> None:
+    """Of four lost images two are of another model, which the config of this session does not have."""
+    both: dict[str, Any] = {
+        "networks": [["draw", "chain"], ["other", "chain"]],
+        "models": {
+            "draw": {"base": "synthetic/text-to-image", "states": 7, "size": 16},
+            "other": {"base": "synthetic/text-to-image", "states": 7, "size": 8},
+            "chain": {"base": "synthetic/image-to-text", "states": 7},
+        },
+        "prompts": states(1), "batch_sizes": {},
+    }  # fmt: skip
+    with opened(tmp_path / "s", **CHANGES | both) as session:
+        perform(session)
+        session.writer.flush()
+        session.store.images.execute("DELETE FROM image")
+    of_one = CHANGES | both | {"networks": [["draw", "chain"]]}
+    with opened(tmp_path / "s", **of_one) as session:
+        stage = ImageStage(session, reading.counts(session.reader, session.experiment))
+        assert stage.refill(thorough=True) == 2
+        assert {lane.model for lane, _ in waiting(session)} == {"draw"}
+        assert stage.progress(Progress()).message == "images computed again: 0 of 2"
+
+
 def test_an_image_that_comes_out_otherwise_ends_its_runs_where_it_was_put_out_first(tmp_path: Path) -> None:
     """The first run loses both of its images; the second had failed before, and keeps that failure."""
     with after_a_loss(tmp_path / "s") as (session, stage):
