@@ -221,6 +221,24 @@ def test_everything_wrong_is_told_with_its_line_before_anything_is_written(tmp_p
     ]  # fmt: skip
 
 
+def test_a_run_with_a_mistake_is_compared_with_no_other(tmp_path: Path) -> None:
+    """What is wrong with it is told once, and not what follows of it."""
+    records = [*chain_of("pab", "one"), *chain_of("pab", "two"), *chain_of("pa", "two")[1:]]
+    assert problems(jsonl(tmp_path, records), deterministic=True) == [
+        "chains.jsonl:7: run two has step 1 at chains.jsonl:5 already"
+    ]
+
+
+def test_a_byte_order_mark_stands_at_the_beginning_of_a_file_alone(tmp_path: Path) -> None:
+    mark, path = b"\xef\xbb\xbf", jsonl(tmp_path, chain_of("pab"))
+    lines = path.read_bytes()
+    path.write_bytes(mark + lines)
+    [found] = read(path)
+    assert len(found) == 2
+    path.write_bytes(lines.replace(b"\n", b"\n" + mark, 1))
+    assert problems(path)[0].startswith("chains.jsonl:2: it is no JSON (")
+
+
 def test_a_name_that_is_there_twice_is_refused_where_it_is_read(tmp_path: Path) -> None:
     """Of two texts of a line, or two columns of one name, the last one was taken without a word."""
     (tmp_path / "a.jsonl").write_text('{"run": "a", "step": 0, "text": "one", "text": "other"}\n')
