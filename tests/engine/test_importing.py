@@ -221,6 +221,22 @@ def test_everything_wrong_is_told_with_its_line_before_anything_is_written(tmp_p
     ]  # fmt: skip
 
 
+def test_empty_lines_say_nothing_and_are_counted(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, chain_of("pab"))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\n \n\n") + b"no JSON\n")
+    assert [line.partition(" (")[0] for line in problems(path)] == ["chains.jsonl:10: it is no JSON"]
+    path.write_bytes(path.read_bytes().removesuffix(b"no JSON\n"))
+    assert len(read(path)[0]) == 2
+
+
+def test_a_step_in_the_name_of_an_image_has_at_most_nine_digits(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "fox").mkdir(parents=True)
+    for name in ("0.png", "123456789.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / "fox" / name)
+    told = "fox/123456789.png: steps 1 to 123456788 are missing in run fox before its step 123456789"
+    assert problems(tmp_path / "pictures") == [told]
+
+
 def test_a_run_with_a_mistake_is_compared_with_no_other(tmp_path: Path) -> None:
     """What is wrong with it is told once, and not what follows of it."""
     records = [*chain_of("pab", "one"), *chain_of("pab", "two"), *chain_of("pa", "two")[1:]]
