@@ -10,7 +10,7 @@ module. A mutant that lives is shown with its place and difference: write the te
 nothing can be noticed. Of several modules each gets so many mutants, and which test runs which line is
 measured once; `--lines FILE` keeps that for a next time, in which new tests count as running every line.
 `--touching SECONDS` is for machines that are busy: only tests that run the changed line (or, where none does,
-the module) are run, and of them the quickest in up to so many seconds. Mutants that others would notice live.
+the module, or else all) are run, of them the quickest in up to so many seconds. What others notice lives.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
@@ -315,11 +315,15 @@ class Order:
     touching: float | None = None
 
     def touched(self) -> list[str]:
-        """The tests that run a mutated line, or else its module: as many as are wanted, the fastest first."""
+        """The tests that run a mutated line, or else its module, or else all: the fastest first.
+
+        As many as are wanted.
+        """
         runs = {test for test, (lines, _) in self.lines.items() if not lines.isdisjoint(self.first or ())}
         if not runs:
             files = {file for file, _ in self.first or ()}
             runs = {test for test, (lines, _) in self.lines.items() if files & {file for file, _ in lines}}
+            runs = runs or set(self.lines)  # what runs at import alone is of all of them
         found = sorted(runs, key=lambda test: self.lines[test][1])
         if self.touching is None:
             return found

@@ -116,16 +116,27 @@ def arrange(
 ) -> Arrangement | None:
     """Say what stays and what comes and goes within some room; None if not even one layer at a time fits.
 
+    Layers of more than half the room are taken apart where that fits: what is in no list of theirs stays.
+
     Args:
         sizes: what the parcel's blocks take on the device.
         fill: whether layers stay as long as there is room.
     """
+    half = room_bytes // 2
+    larger = {size for size in map(_num_bytes, _elements(parcel.modules)) if half < size <= room_bytes}
+    tried = (_arranged(parcel, sizes, room_bytes, limit, fill=fill) for limit in (half, *sorted(larger)))
+    return next((found for found in tried if found is not None), None)
+
+
+def _arranged(
+    parcel: Parcel, sizes: Sequence[int], room_bytes: int, limit_bytes: int, *, fill: bool
+) -> Arrangement | None:
+    """As `arrange`, with layers of at most `limit_bytes`."""
     block_of = {id(tensor): number for number, block in enumerate(parcel.blocks) for tensor in block.held}
-    modules = parcel.modules
     needs = [
         (layer, tuple(sorted({block_of[id(tensor)] for tensor in _tensors(layer)})))
-        for module in modules
-        for layer in _layers(module, room_bytes // 2)
+        for module in parcel.modules
+        for layer in _layers(module, limit_bytes)
     ]
     in_layers = {id(tensor) for layer, _ in needs for tensor in _tensors(layer)}
     outside = {block_of[key] for key in block_of if key not in in_layers}
@@ -208,14 +219,26 @@ def streamed(
 
 def _layers(module: Any, limit_bytes: int) -> list[Any]:
     """Elements of lists and sequences, outermost first; one that is too large is taken apart."""
+    is_list, found = _is_list(module), []
+    for child in module.children():
+        found += [child] if is_list and _num_bytes(child) <= limit_bytes else _layers(child, limit_bytes)
+    return found
+
+
+def _elements(modules: Sequence[Any]) -> list[Any]:
+    """Elements of all lists and sequences, also of those within others."""
+    lists = (part for module in modules for part in module.modules() if _is_list(part))
+    return [child for part in lists for child in part.children()]
+
+
+def _is_list(module: Any) -> bool:
     import torch
 
-    is_list = isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
-    found: list[Any] = []
-    for child in module.children():
-        num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(child))
-        found += [child] if is_list and num_bytes <= limit_bytes else _layers(child, limit_bytes)
-    return found
+    return isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
+
+
+def _num_bytes(module: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(module))
 
 
 def _tensors(module: Any) -> list[Any]:

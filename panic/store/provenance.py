@@ -43,7 +43,8 @@ VECTOR = re.compile(r"sse4|avx|fma|amx|asimd|neon|sve|sme2?$|bf16")
 
 SECRET_LENGTH = 8
 """Shorter values are no secrets, and might stand anywhere."""
-ABSOLUTE = re.compile(r"(?<![\w/:.~-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
+ABSOLUTE = re.compile(r"(?:(?<![\w/.~-])|(?<=file://))/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
+"""Absolute paths, also in names of models; no parts of other URLs, or of relative paths."""
 
 
 def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def git_state(folder: Path, hidden: Collection[str] = ()) -> dict[str, Any] | No
     root, changes = (git("rev-parse", "--show-toplevel") or "").strip(), git("status", "--porcelain")
     told = "" if changes == "" else git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
     patch = told or ""
-    kept = without_keys(patch[:PATCH_LIMIT])
+    kept = without_keys(patch, PATCH_LIMIT)
     return {
         "root": root,
         "commit": commit.strip(),
@@ -143,10 +144,13 @@ def git_state(folder: Path, hidden: Collection[str] = ()) -> dict[str, Any] | No
     }
 
 
-def without_keys(patch: str) -> str:
-    """A patch without what looks like keys in it, and without values of variables that look secret."""
+def without_keys(patch: str, limit: int | None = None) -> str:
+    """A patch without what looks like keys in it, and without values of variables that look secret.
+
+    limit: so many characters of it, from which nobody knows the half of a value that it cuts in two.
+    """
     values = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
-    return _without_patterns(str(without(patch, values)))
+    return _without_patterns(str(without(patch, values))[:limit])
 
 
 def without_tokens(text: str) -> str:

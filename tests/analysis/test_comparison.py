@@ -126,6 +126,26 @@ def test_a_table_has_what_can_be_read():
     assert comparison._table(frame.clear()) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "question", "words"),
+    [
+        ("period", "stuck", "period (model calls)"),
+        ("period", "period", "period (outputs)"),
+        ("period", "lag", "period"),
+        ("share", "stuck", "share"),
+        ("num_runs", "stuck", "number of runs"),
+        ("is_stuck", "", "stuck"),
+        ("busy_s", "", "busy (s)"),
+        ("most.0", "", "visited most"),
+        ("found.0", "", "found 1"),
+        ("found.first", "", "found, first"),
+        ("7", "", "7"),
+    ],
+)
+def test_columns_in_words(name, question, words):
+    assert comparison.in_words(name, question) == words
+
+
 def test_questions_are_in_their_order_and_within_one_what_is_answered_comes_first(full):
     """Charts and single values of one name stand side by side, with a gap where there is none."""
     row = reading.experiment(full.store, "demo")

@@ -97,6 +97,24 @@ def test_decay_says_where_there_is_none():
     assert not decay([0.9] + [0.5] * 19).is_fitted  # one step, however steep
 
 
+@pytest.mark.parametrize("level", [-0.7, -1e-7, 0.0, 1e-7, 0.1, 3.0])
+def test_a_flat_series_has_no_rate_whatever_its_level(level):
+    found = decay(np.full(20, level))
+    assert (found.is_fitted, found.r2) == (False, 0.0)
+    assert found.level == pytest.approx(level)
+
+
+@pytest.mark.parametrize(
+    ("scale", "level"), [(1e-4, 0.7), (-1e-4, -0.7), (1e-7, 1e-3), (0.5, -0.6), (30.0, 9.0)]
+)
+def test_a_curve_has_its_rate_whatever_its_scale_and_level(scale, level):
+    """What is measured against is the size of the values, whatever their sign and sum."""
+    found = decay(scale * np.exp(-0.3 * np.arange(1, 21)) + level)
+    assert found.rate == pytest.approx(0.3, rel=1e-2)
+    assert found.r2 == pytest.approx(1)
+    assert found.is_fitted
+
+
 def checkerboard(side: int) -> np.ndarray:
     squares = 255 * (np.add.outer(np.arange(side), np.arange(side)) % 2)
     return np.repeat(squares[:, :, None], 3, axis=2).astype(np.uint8)

@@ -48,6 +48,15 @@ def test_an_output_of_two_runs_that_never_came_back_has_no_shortest(letters):
     )
 
 
+def test_the_shortest_way_back_is_the_shortest_of_several(letters):
+    (first, _), data = letters("axxxaxa", "abcdea")
+    found = texts(returning(data))
+    a, x = found["a"], found["x"]
+    assert [a[key] for key in ("times", "num_runs", "num_back", "runs_back", "shortest")] == [5, 2, 3, 2, 2]
+    assert [x[key] for key in ("times", "num_runs", "num_back", "runs_back", "shortest")] == [4, 1, 3, 1, 1]
+    assert (a["run"], a["step"]) == (first, 0)
+
+
 def test_a_prompt_that_is_made_again_is_marked(bench):
     bench.add("a", ["b", "a", "b", "a"], network=("tell",), seed=-1, max_length=4)
     found = texts(returning(load(bench.store, "demo")))

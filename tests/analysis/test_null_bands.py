@@ -13,7 +13,14 @@ from panic.analysis.answers import find, named
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import distance_by_lag
 from panic.analysis.evidence import Statistic
-from panic.analysis.null_bands import answers_beside, band_charts, beside, figures_beside, statistic_of
+from panic.analysis.null_bands import (
+    answers_beside,
+    band_charts,
+    band_sentence,
+    beside,
+    figures_beside,
+    statistic_of,
+)
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import sphere_walk
 from panic.analysis.report import render
@@ -119,6 +126,7 @@ def test_the_statistic_of_an_experiment_stands_beside_that_of_its_null_models(wa
     (figure,) = figures_beside(find("lag"), bench.evidence, ["shuffled"])
     assert "leaves its band at" in figure.sentence
     assert "first at 1)" in figure.sentence
+    assert figure.sentence == band_sentence(statistic_of(find("lag")), answer.value, "shuffled")
     assert list(figure.charts) == ["draw → tell beside shuffled"]
     assert reading.is_null(name)
 

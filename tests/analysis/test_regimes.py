@@ -78,6 +78,19 @@ def test_outputs_half_the_scale_apart_do_not_roam_yet():
     assert at.moves_on < 1.6
 
 
+def test_pairs_of_two_outputs_count_and_an_output_with_itself_does_not():
+    """Of eight late outputs in two places 16 pairs of 28 are apart; with each beside itself, 16 of 36."""
+    points = about(np.r_[[2, 3] * 4, [0, 0, 0, 0, 1, 1, 1, 1]], 0.0)
+    assert regime(points, 1.0).spread == 1.0
+
+
+def test_equal_outputs_are_equal_but_for_the_last_bits():
+    """Vectors of one direction are no exact copies once they have the length 1."""
+    points = np.outer(np.linspace(0.1, 3, 20), [0.3, -0.7, 0.1, 0.9])
+    found = regime(points, 0.0)
+    assert (found.name, found.spread, found.moves_on) == ("contracting", 0.0, 1.0)
+
+
 def test_of_a_long_run_its_last_400_outputs_count():
     """Each quarter of them stays in its own place; with one more or one less, a quarter has two places."""
     points = about(np.repeat([4, 0, 1, 2, 3], [1, 100, 100, 100, 100]), 0.0)

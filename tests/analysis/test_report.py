@@ -324,6 +324,15 @@ def test_the_origin_tells_of_no_disk(make_bench):
     assert "panic ffffffffffff" in written
 
 
+def test_names_of_models_tell_of_no_disk(make_bench):
+    """A class in a file, and weights in a folder, stood on the page with where they lie."""
+    models = {"own": {"base": "python:/home/ann/own.py:Own"}, "sd": {"base": "local:/home/ann/weights"}}
+    written = page(make_bench(models=models))
+    assert "/home/ann" not in written
+    assert "python:own.py:Own" in written
+    assert "local:weights" in written
+
+
 def test_no_absolute_path_is_on_the_page():
     assert short_paths("panic run /home/ann/panic/configs/demo.yaml --store /data/s") == (
         "panic run demo.yaml --store s"

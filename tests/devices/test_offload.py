@@ -231,6 +231,46 @@ def test_what_is_in_no_layer_stays_and_a_layer_that_is_too_large_is_taken_apart(
     assert [numbers for _, numbers in arrangement.layers] == [(1,), (2,), (3,), (4,), (5,)]
 
 
+class Block(torch.nn.Module):
+    """A layer of 256 KiB in a list of its own, beside so many that are in none."""
+
+    def __init__(self, beside: int) -> None:
+        super().__init__()
+        linear = [torch.nn.Linear(256, 256, bias=False) for _ in range(beside + 1)]
+        self.inner = torch.nn.Sequential(linear.pop())
+        for number, one in enumerate(linear):
+            self.add_module(f"beside_{number}", one)
+
+
+def arranged(net: torch.nn.Module, room_bytes: int) -> tuple[list[int], list[tuple[int, ...]]] | None:
+    """What stays, and what each layer brings: blocks, numbered in the order of the layers."""
+    parcel = slab([net], SimulatedDevice(name="sim", capacity_bytes=2**40))
+    found = arrange(parcel, [block.num_bytes for block in parcel.blocks], room_bytes, fill=False)
+    return found and (list(found.stays), [numbers for _, numbers in found.layers])
+
+
+def test_layers_of_more_than_half_the_room_come_one_at_a_time() -> None:
+    """Four layers of 256 KiB that have nothing in them, or three of 768 with a list within each."""
+    plain = torch.nn.Sequential(*(torch.nn.Linear(256, 256, bias=False) for _ in range(4)))
+    for room in (300 * KIB, 256 * KIB):
+        assert arranged(plain, room) == ([], [(0,), (1,), (2,), (3,)])
+    assert arranged(plain, 256 * KIB - 1) is None
+    blocks = torch.nn.ModuleList([Block(beside=2) for _ in range(3)])
+    assert arranged(blocks, 1000 * KIB) == ([], [(0, 1, 2), (3, 4, 5), (6, 7, 8)])
+    assert arranged(blocks, 768 * KIB) == ([], [(0, 1, 2), (3, 4, 5), (6, 7, 8)])
+    assert arranged(blocks, 768 * KIB - 1) is None
+    assert arranged(blocks, 1536 * KIB) == ([], [(0, 1, 2), (3, 4, 5), (6, 7, 8)])
+
+
+def test_no_layer_is_larger_than_it_has_to_be() -> None:
+    """A list of two lists beside 256 KiB: as a whole a list has no room, its layers of 768 KiB have."""
+    both = torch.nn.ModuleList([torch.nn.ModuleList([Block(beside=2)]) for _ in range(2)])
+    both[0].extend([torch.nn.Linear(256, 256, bias=False)])
+    net = torch.nn.ModuleDict({"first": torch.nn.Linear(256, 256, bias=False), "both": both})
+    assert arranged(net, 1024 * KIB) == ([0], [(1, 2, 3), (4,), (5, 6, 7)])
+    assert arranged(net, 1024 * KIB - 1) is None
+
+
 def test_not_even_one_layer_is_refused_with_the_arithmetic() -> None:
     cache, device = cache_of(200 * KIB)
     with pytest.raises(ModelDoesNotFit, match=r"4\.0 MiB more on sim: 200\.0 KiB are free"):

@@ -18,6 +18,7 @@ import polars
 import pytest
 from PIL import Image
 
+import panic
 from panic.analysis.dynamics.motion import attractor
 from panic.engine.importing import rows
 from panic.engine.importing import write as writing_imports
@@ -25,8 +26,10 @@ from panic.engine.importing.trajectories import Trajectory
 from panic.engine.importing.write import COMMIT_BYTES, COMMIT_ROWS, ImportOptions, read_import, write_import
 from panic.errors import ConfigError, ConflictError, Interrupted, ModelError, UsageError
 from panic.models import kinds, registry
-from panic.store import Store, check, contents, reading, writing
+from panic.store import Commit, NewInvocation, NewOutput, Store, check, contents, reading, writing
+from panic.store.codec import image_digest
 from panic.store.dump import dump
+from tests.engine.conftest import make_config
 
 Records = list[dict[str, Any]]
 NOISY = ["p", "a", "b", "a", "c", "d"]
@@ -218,6 +221,40 @@ def test_everything_wrong_is_told_with_its_line_before_anything_is_written(tmp_p
     ]  # fmt: skip
 
 
+def test_empty_lines_say_nothing_and_are_counted(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, chain_of("pab"))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\n \n\n") + b"no JSON\n")
+    assert [line.partition(" (")[0] for line in problems(path)] == ["chains.jsonl:10: it is no JSON"]
+    path.write_bytes(path.read_bytes().removesuffix(b"no JSON\n"))
+    assert len(read(path)[0]) == 2
+
+
+def test_a_step_in_the_name_of_an_image_has_at_most_nine_digits(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "fox").mkdir(parents=True)
+    for name in ("0.png", "123456789.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / "fox" / name)
+    told = "fox/123456789.png: steps 1 to 123456788 are missing in run fox before its step 123456789"
+    assert problems(tmp_path / "pictures") == [told]
+
+
+def test_a_run_with_a_mistake_is_compared_with_no_other(tmp_path: Path) -> None:
+    """What is wrong with it is told once, and not what follows of it."""
+    records = [*chain_of("pab", "one"), *chain_of("pab", "two"), *chain_of("pa", "two")[1:]]
+    assert problems(jsonl(tmp_path, records), deterministic=True) == [
+        "chains.jsonl:7: run two has step 1 at chains.jsonl:5 already"
+    ]
+
+
+def test_a_byte_order_mark_stands_at_the_beginning_of_a_file_alone(tmp_path: Path) -> None:
+    mark, path = b"\xef\xbb\xbf", jsonl(tmp_path, chain_of("pab"))
+    lines = path.read_bytes()
+    path.write_bytes(mark + lines)
+    [found] = read(path)
+    assert len(found) == 2
+    path.write_bytes(lines.replace(b"\n", b"\n" + mark, 1))
+    assert problems(path)[0].startswith("chains.jsonl:2: it is no JSON (")
+
+
 def test_a_name_that_is_there_twice_is_refused_where_it_is_read(tmp_path: Path) -> None:
     """Of two texts of a line, or two columns of one name, the last one was taken without a word."""
     (tmp_path / "a.jsonl").write_text('{"run": "a", "step": 0, "text": "one", "text": "other"}\n')
@@ -314,6 +351,20 @@ def test_a_deterministic_run_ends_where_its_state_comes_back(tmp_path: Path) -> 
         assert check.check(opened) == []
 
 
+@pytest.mark.parametrize(("deterministic", "seeds"), [(True, [7, 7, 7]), (False, [0, 7, 0])])
+def test_a_step_has_the_seed_of_its_run_where_all_have_the_same(
+    tmp_path: Path, deterministic: bool, seeds: list[int]
+) -> None:
+    """Of a deterministic run one row says the seed; other steps were stored with 0."""
+    records = chain_of("pabc")
+    records[2]["seed"] = 7
+    write(tmp_path / "store", jsonl(tmp_path, records), deterministic=deterministic)
+    with Store(tmp_path / "store") as opened:
+        [run] = reading.runs(opened)
+        assert run.seed == (7 if deterministic else -1)
+        assert [step.seed for step in contents.invocations(opened, run.id)] == seeds
+
+
 def test_copies_are_refused_where_they_cannot_be_told_apart(tmp_path: Path) -> None:
     same = [*chain_of("pab", "one"), *chain_of("pab", "two")]
     assert [one.run.repeat for one in read(jsonl(tmp_path, same))] == [0, 1]
@@ -369,6 +420,51 @@ def test_texts_of_many_runs_are_stored_together(tmp_path: Path, num_runs: int, l
         num_transactions = opened.revision - before
     assert num_runs + 1 <= COMMIT_ROWS
     assert 0 < num_transactions < 15
+
+
+def commit_of(num_steps: int, length: int | None = 1) -> Commit:
+    """A commit of so many steps that put out a text of this length, or an image."""
+    made = NewOutput(digest=b"", modality="image", width=1, height=1)
+    if length is not None:
+        made = NewOutput(digest=b"", modality="text", text="a" * length)
+    step = NewInvocation(1, 0, b"", b"", 0, 1)
+    return Commit(outputs=[made] * num_steps, invocations=[step] * num_steps)
+
+
+@pytest.mark.parametrize(
+    ("commits", "joined"),
+    [
+        ([(COMMIT_ROWS - 1, 1), (1, 1)], [COMMIT_ROWS]),  # a commit counts as a row itself
+        ([(COMMIT_ROWS - 2, 1), (1, 1), (3, 1)], [COMMIT_ROWS + 2]),
+        ([(COMMIT_ROWS, 1), (1, 1)], [COMMIT_ROWS, 1]),
+        ([(1, COMMIT_BYTES // 2)] * 3, [2, 1]),
+        ([(1, COMMIT_BYTES // 2), (1, COMMIT_BYTES // 2 - 1), (1, 1), (1, 1)], [3, 1]),
+        ([(1, 1), (1, None), (1, 1), (1, 1)], [2, 2]),
+        ([], []),
+    ],
+)
+def test_commits_are_joined_up_to_their_rows_and_bytes(
+    commits: list[tuple[int, int | None]], joined: list[int]
+) -> None:
+    found = writing_imports._joined(commit_of(*one) for one in commits)
+    assert [len(one.invocations) for one in found] == joined
+
+
+def test_what_was_computed_with_variants_of_a_config_is_no_import(tmp_path: Path) -> None:
+    """Its models have names of its config, as those of imports have."""
+    panic.run(make_config(max_length=2), tmp_path / "store")
+    with pytest.raises(ConflictError, match="test was not imported: its outputs are computed"):
+        write(tmp_path / "store", jsonl(tmp_path, chain_of("pab")), "test")
+
+
+def test_rows_of_parquet_are_counted_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "PARQUET_ROWS", 2)
+    records = chain_of("pabcd")
+    for number in (1, 2, 4):
+        records[number]["step"] = -1
+    polars.DataFrame(records).write_parquet(tmp_path / "chains.parquet")
+    told = [line.partition(": ")[0] for line in problems(tmp_path / "chains.parquet")]
+    assert told[:3] == ["chains.parquet:2", "chains.parquet:3", "chains.parquet:5"]
 
 
 def test_other_outputs_of_a_known_run_are_refused(tmp_path: Path) -> None:
@@ -504,6 +600,8 @@ def test_files_without_rows_and_lines_with_other_cells(tmp_path: Path) -> None:
     assert problems(path)[:2] == [
         f"a.csv:{line}: it has another number of cells than the first line" for line in (3, 4)
     ]
+    path.write_text('run,step,text\n\nr,0,p\n\n\nr,x,"a\n\nb"\nr,y,c\n')
+    assert [line.split(": ")[0] for line in problems(path)[:2]] == ["a.csv:6", "a.csv:9"]
     path.write_text('run,step,text\nr,0,p\nr,1,"open\n')
     assert problems(path)[0].startswith("a.csv:3: it cannot be read (")
     upper = path.rename(tmp_path / "A.CSV")
@@ -591,6 +689,12 @@ def test_images_inside_folders_are_read_and_what_says_too_much_or_nothing_is_ref
     assert problems(jsonl(tmp_path, rows)) == [
         f"chains.jsonl:{line}: image {name!r}: {told}" for line, (name, told) in enumerate(names.items(), 1)
     ]
+
+
+def test_an_image_with_damaged_exif_data_is_read_as_it_lies(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "a.png", exif=b"Exif\0\0no TIFF at all")
+    [found] = read(jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": "a.png"}]))
+    assert found.digest(0) == image_digest(Image.new("RGB", (6, 4), "red"))
 
 
 def test_a_process_that_is_not_deterministic_is_seen_between_runs(tmp_path: Path) -> None:

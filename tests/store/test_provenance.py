@@ -23,6 +23,7 @@ from panic.store.provenance import (
     processor,
     provenance,
     redacted,
+    short_paths,
     source_digest,
     training_of,
     training_uid,
@@ -105,6 +106,20 @@ def test_a_long_patch_is_cut(checkout):
     state = git_state(checkout)
     assert len(state["patch"]) == PATCH_LIMIT
     assert not state["patch_is_complete"]
+
+
+def test_the_half_of_a_secret_is_not_what_a_patch_ends_with(checkout, monkeypatch):
+    """The value of a variable was looked for in what is kept of the patch, where it may be cut in two."""
+    secret = "only words nobody would take for a key"
+    monkeypatch.setenv("SERVICE_PASSWORD", secret)
+    (checkout / "code.py").write_text("x")
+    begin = git_state(checkout)["patch"].index("+x") + 1
+    for known in range(1, len(secret) + 1, 9):
+        text = "x" * (PATCH_LIMIT - begin - known)
+        (checkout / "code.py").write_text(f"{text}{secret}{'x' * 99}")
+        kept = git_state(checkout)["patch"]
+        assert len(kept) == PATCH_LIMIT
+        assert kept.endswith(f"x(redacted){'x' * 99}"[: known + 1])
 
 
 def test_no_checkout(tmp_path, checkout):
@@ -441,3 +456,23 @@ def test_what_hardware_is_told(monkeypatch, tmp_path):
         flags = Path("/proc/cpuinfo").read_text()
         assert all(flag in flags for flag in vector_instructions())
         assert processor() in flags or "model name" not in flags
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("/home/me/models/x.safetensors", "x.safetensors"),
+        ("local:/home/me/sd/", "local:sd"),
+        ("python:/home/me/own.py:Own", "python:own.py:Own"),
+        ('{"base": "local:/home/me/sd", "store": "/data/runs"}', '{"base": "local:sd", "store": "runs"}'),
+        ("--store=/home/me/s (/tmp/a+b/c@d)", "--store=s (c@d)"),
+        ("file:///home/me/a", "file://a"),
+        ("https://host.org/a/b", "https://host.org/a/b"),
+        ("http://127.0.0.1:8000/v1/chat", "http://127.0.0.1:8000/v1/chat"),
+        ("a/b/c ./d/e ../f/g ~/h/i", "a/b/c ./d/e ../f/g ~/h/i"),
+        ("/tmp or/and", "/tmp or/and"),
+    ],
+)
+def test_of_absolute_paths_the_last_part_is_left(text, short):
+    """Those behind `local:` and `python:` stood in pages that are passed on."""
+    assert short_paths(text) == short

@@ -215,18 +215,21 @@ def _twice(names: Iterable[str]) -> dict[str, Any]:
 
 def _csv(path: Path, problems: list[str]) -> Lines:
     with _opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as texts:
-        reader = csv.DictReader(_lines(texts), strict=True)
-        line = 1
+        reader = csv.reader(_lines(texts), strict=True)
+        names: list[str] | None = None
+        line = 0
         try:
-            if only := _other_separator(reader.fieldnames or ()):
-                problems.append(f"{path.name}:1: its cells are separated by {only!r}: commas are needed")
-                return
-            for values in reader:
+            for cells in reader:
                 where, line = f"{path.name}:{line + 1}", reader.line_num
-                if None in values or None in values.values():
+                if names is None:
+                    if only := _other_separator(cells):
+                        problems.append(f"{where}: its cells are separated by {only!r}: commas are needed")
+                        return
+                    names = cells
+                elif cells and len(cells) != len(names):
                     problems.append(f"{where}: it has another number of cells than the first line")
-                else:
-                    yield where, values | _twice(reader.fieldnames or ())
+                elif cells:  # no empty line
+                    yield where, dict(zip(names, cells, strict=True)) | _twice(names)
         except (csv.Error, UnicodeDecodeError, *_UNREADABLE) as error:
             problems.append(f"{path.name}:{line + 1}: it cannot be read ({error})")
 

@@ -277,7 +277,9 @@ class _Writer:
                 outputs=[self._output(given).as_row() for _, (_, given) in chunk],
                 invocations=[
                     NewInvocation(
-                        row.id, step, before, given.digest, given.row.seed or 0, batches[one.model(step)].id
+                        *(row.id, step, before, given.digest),
+                        one.run.seed if one.run.seed != FRESH else given.row.seed or 0,
+                        batches[one.model(step)].id,
                     )
                     for step, (before, given) in chunk
                 ],

@@ -54,7 +54,7 @@ class ImageStage(CallStage):
             return 0
         if self._left is None:
             self._left = self._find()
-        gone = self._left.keys() | self._reasons.keys()
+        gone = self._left.keys() | self._reasons.keys() | self.session.lost
         ready = [origin for origin in self._left.values() if origin.input not in gone]
         for origin in ready:
             modality = Modality(origin.input_modality)

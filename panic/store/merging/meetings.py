@@ -9,6 +9,7 @@ repeatable, of imports and of null models, whose outputs do not follow from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from panic.store.merging.walk import Walk
@@ -126,9 +127,10 @@ def remember_refused(walk: Walk) -> None:
     )
 
 
-def give_way(walk: Walk, run: int) -> None:
-    """Forget the states of a run whose place another store's takes."""
-    walk.connection.execute("DELETE FROM temp.memo WHERE run = ?", (run,))
+def give_way(walk: Walk, runs: Sequence[int]) -> None:
+    """Forget the states of runs, cleared by now, whose places another store's take; others may have them."""
+    walk.connection.executemany("DELETE FROM temp.memo WHERE run = ?", [(run,) for run in runs])
+    walk.connection.execute(f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE TRUE{_OWN}")
 
 
 def remember(walk: Walk) -> None:

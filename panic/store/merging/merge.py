@@ -312,6 +312,7 @@ def _refuse_false_texts(walk: Walk, source: Path) -> None:
 
 def _settle(walk: Walk, source: Path, keep: Keep | None, found: Merged) -> None:
     """Find the runs in conflict, and let those come that shall."""
+    cleared = []
     for run, why in conflicts.differing_runs(walk).items():
         if keep is None:
             found.conflicts.append(f"{conflicts.told(walk, run)}: {why} in {source}")
@@ -320,9 +321,11 @@ def _settle(walk: Walk, source: Path, keep: Keep | None, found: Merged) -> None:
         found.num_settled += 1
         if keep == "theirs":
             conflicts.clear(walk, run)
-            give_way(walk, run)
+            cleared.append(run)
         else:
             conflicts.leave(walk, run)
+    if cleared:
+        give_way(walk, cleared)
     met = meetings(walk)
     found.num_meeting = sum(one.is_equal for one in met)
     differing = [one for one in met if not one.is_equal]

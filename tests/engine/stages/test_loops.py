@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from panic import run
+from panic.arms import Intervention
 from panic.engine.plan import run_root, step_seed
 from panic.engine.progress import Progress
 from panic.engine.session import Session
@@ -15,8 +16,9 @@ from panic.engine.stages.loops import Loop, LoopStage
 from panic.engine.stages.stage import Failed, Made
 from panic.store import Commit, Store, check, contents, reading
 from panic.store.codec import text_digest
-from panic.store.missing import Tail
+from panic.store.missing import FixedSeedStep, Tail
 from panic.store.records import NewFailure, NewRun, NewStuck
+from panic.store.stuck import Stuck
 from tests.engine.by_hand import answers, opened, perform, waiting
 from tests.engine.conftest import make_config
 
@@ -282,6 +284,53 @@ def test_a_new_shape_forgets_the_states_up_to_the_last_step_of_its_model(
         answered(session, loops, commit)
         (run,) = session.run_ids
     assert commit.stuck == [NewStuck(run=run, entry_step=entry_step, period=14)]
+
+
+@pytest.mark.parametrize("seed", [-1, 42])
+@pytest.mark.parametrize("is_repeatable", [True, False])
+@pytest.mark.parametrize("stuck_after", [None, 3])
+def test_rounds_are_counted_where_they_end_a_run_that_is_never_stuck(
+    seed: int, is_repeatable: bool, stuck_after: int | None
+) -> None:
+    run = NewRun(network=("draw", "chain"), prompt="x", seed=seed, max_length=9)
+    loop = Loop(1, run, 0, 9, is_repeatable=is_repeatable, stuck_after=stuck_after)
+    assert (loop.rounds is not None) == (stuck_after == 3 and not is_repeatable)
+    assert (loop.detector is not None) == (seed == 42 and is_repeatable)
+
+
+@pytest.mark.parametrize(
+    ("step", "num_made", "model", "last"),
+    [
+        (5, 0, "draw", 4), (5, 0, "chain", 3), (5, 0, "noisy", 3), (4, 1, "noisy", 3), (4, 0, "noisy", 1),
+        (4, 2, "other", 3), (4, 1, "other", -1), (2, 1, "noisy", 1), (2, 0, "noisy", -1), (0, 0, "draw", -1),
+        (5, 0, "nobody", -1),
+    ],
+)  # fmt: skip
+def test_the_last_state_that_a_model_has_left(step: int, num_made: int, model: str, last: int) -> None:
+    """Before steps 2 and 4 a model steps in, before step 4 another one after it."""
+    arm = (
+        Intervention(kind="model", value="noisy", first=2, every=2),
+        Intervention(kind="model", value="other", first=4),
+    )
+    loop = Loop(1, NewRun(network=("draw", "chain"), prompt="x", seed=42, max_length=9), 0, 9, arm=arm)
+    loop.arrive(step, num_made)
+    assert loop.last_made_by(model) == last
+
+
+def test_what_stepped_in_in_an_earlier_shape_says_nothing_of_the_states_before_it(tmp_path: Path) -> None:
+    """The input of its own step is what it has made: from there on the future is that of now."""
+    with opened(tmp_path / "s", prompts=["state 0"], seeds=[42], repeats=1) as session:
+        loops = LoopStage(session)
+        loop = Loop(99, NewRun(network=("draw", "chain"), prompt="x", seed=42, max_length=9), 0, 9)
+        loops.add(loop)
+        known = FixedSeedStep(run=99, step=0, place=None, seed=42, input=b"0", output=b"1", epoch=0, batch=1)
+        for step in range(3):
+            given: Any = {"step": step, "input": b"%d" % step, "output": b"%d" % (step + 1)}
+            loops.recall("draw", known._replace(**given), is_current=True)
+        loops.recall("chain", known._replace(step=2, place=0), is_current=False)
+        assert loop.detector is not None
+        assert loop.detector.visit(3, b"1") is None
+        assert loop.detector.visit(4, b"2") == Stuck(entry_step=2, period=2)
 
 
 def test_a_new_shape_forgets_what_its_model_gave_and_nothing_else(tmp_path: Path) -> None:

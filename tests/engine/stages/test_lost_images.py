@@ -99,6 +99,29 @@ def test_lost_images_are_asked_for_as_they_were_made_and_come_back(tmp_path: Pat
         assert (session.lost, failures(session)) == (set(), {})
 
 
+def test_images_of_models_that_are_not_asked_for_are_not_counted(tmp_path: Path) -> None:
+    """Of four lost images two are of another model, which the config of this session does not have."""
+    both: dict[str, Any] = {
+        "networks": [["draw", "chain"], ["other", "chain"]],
+        "models": {
+            "draw": {"base": "synthetic/text-to-image", "states": 7, "size": 16},
+            "other": {"base": "synthetic/text-to-image", "states": 7, "size": 8},
+            "chain": {"base": "synthetic/image-to-text", "states": 7},
+        },
+        "prompts": states(1), "batch_sizes": {},
+    }  # fmt: skip
+    with opened(tmp_path / "s", **CHANGES | both) as session:
+        perform(session)
+        session.writer.flush()
+        session.store.images.execute("DELETE FROM image")
+    of_one = CHANGES | both | {"networks": [["draw", "chain"]]}
+    with opened(tmp_path / "s", **of_one) as session:
+        stage = ImageStage(session, reading.counts(session.reader, session.experiment))
+        assert stage.refill(thorough=True) == 2
+        assert {lane.model for lane, _ in waiting(session)} == {"draw"}
+        assert stage.progress(Progress()).message == "images computed again: 0 of 2"
+
+
 def test_an_image_that_comes_out_otherwise_ends_its_runs_where_it_was_put_out_first(tmp_path: Path) -> None:
     """The first run loses both of its images; the second had failed before, and keeps that failure."""
     with after_a_loss(tmp_path / "s") as (session, stage):
@@ -164,19 +187,24 @@ class Negative:
 """
 
 
-@pytest.mark.parametrize("is_back", [True, False])
-def test_what_is_made_from_an_image_waits_for_it(tmp_path: Path, is_back: bool) -> None:
-    (tmp_path / "negative.py").write_text(NEGATIVE)
-    changes: dict[str, Any] = {
+def with_negatives(folder: Path) -> dict[str, Any]:
+    """A run that draws a picture and makes another one of it."""
+    (folder / "negative.py").write_text(NEGATIVE)
+    return {
+        **FRESH,
         "networks": [["draw", "negative", "chain"]],
         "models": {
             "draw": {"base": "synthetic/text-to-image", "states": 7, "size": 16, "distinct": True},
             "chain": {"base": "synthetic/image-to-text", "states": 7},
-            "negative": {"base": f"python:{tmp_path}/negative.py:Negative"},
+            "negative": {"base": f"python:{folder}/negative.py:Negative"},
         },
         "prompts": states(1), "max_length": 2, "batch_sizes": {}, "executor": "local",
     }  # fmt: skip
-    changes = FRESH | changes
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_what_is_made_from_an_image_waits_for_it(tmp_path: Path, is_back: bool) -> None:
+    changes = with_negatives(tmp_path)
     with opened(tmp_path / "s", **changes) as session:
         perform(session)
         session.writer.flush()
@@ -201,6 +229,31 @@ def test_what_is_made_from_an_image_waits_for_it(tmp_path: Path, is_back: bool) 
             (failure,) = failures(session).values()
             assert failure.step == 0
             assert len(failure.detail.split("\n")) == 2
+
+
+def test_what_was_made_from_an_image_that_was_lost_before_is_lost_too(tmp_path: Path) -> None:
+    """The missing input was asked for, which ended every session at its start."""
+    changes = with_negatives(tmp_path)
+    with opened(tmp_path / "s", **changes) as session:
+        perform(session)
+        session.writer.flush()
+        lost, (run,) = images(session), session.run_ids
+        session.store.images.execute(f"DELETE FROM image WHERE digest = x'{lost[run, 0].hex()}'")
+    with opened(tmp_path / "s", **changes) as session:
+        stage = ImageStage(session, reading.counts(session.reader, session.experiment))
+        assert stage.refill(thorough=True) == 1
+        ((lane, item),) = waiting(session)
+        stage.absorb(item, other(lane), Commit())
+        assert stage.refill(thorough=True) == 0
+        assert session.lost == {lost[run, 0]}
+        session.store.images.execute("DELETE FROM image")
+    with opened(tmp_path / "s", **changes) as session:
+        stage = ImageStage(session, reading.counts(session.reader, session.experiment))
+        assert stage.refill(thorough=True) == 0
+        assert waiting(session) == []
+        assert session.lost == {*lost.values()}
+        (failure,) = failures(session).values()
+        assert failure.detail == lost[run, 0].hex(), "the run keeps the failure that it has"
 
 
 def test_an_image_that_a_run_has_twice_is_lost_at_the_first_of_its_steps(tmp_path: Path) -> None:

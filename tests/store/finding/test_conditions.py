@@ -153,6 +153,7 @@ def test_borders_of_what_a_filter_may_say() -> None:
         ("(a{100}b){100}", True),
         ("(a{100}b){101}", False),
         ("a{0}b{10000}", True),
+        ("(a{1000}){1000}b{0}", False),
         ("a{0,10000}", True),
         ("a{10001,}", False),
         ("a{2,10001}", False),

@@ -22,7 +22,7 @@ from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only
 from panic.store.finding.queries import Query, config_paths, find_run, table
 from panic.store.records import NewDistance, NewIntervention, NewVectorisation
 from panic.store.signing import Author
-from panic.store.tombstones import hide
+from panic.store.tombstones import hide, hide_runs
 from panic.store.trainings import keep, list_trainings, mark_deleted
 from tests.store.sample import SETTINGS, Sample, entry
 
@@ -240,6 +240,28 @@ def test_what_is_named_by_the_content_of_a_row_is_narrowed_too(folder: Path, sam
                 assert [row.name for row in list_trainings(store)] == [name]
                 assert [row.text for row in list_annotations(store)] == [f"run {run}" for run in runs]
                 assert counted(store)["answer"] == counted(store)["spending"] == asked
+
+
+def test_of_what_was_deleted_no_remark_is_seen_whatever_else_has_its_prompt(
+    folder: Path, sample: Sample
+) -> None:
+    """A remark on a run is told by all that the run is: by its experiment, and by its own prompt."""
+    with Store(folder, write=True) as store:
+        runs = {row.id: row for row in reading.runs(store)}
+        alpha, beta = (reading.experiment(store, row) for row in ("alpha", "beta"))
+        of_alpha = [runs[number] for number in (sample.stuck, sample.failed)]
+        [like_alphas] = writing.add_runs(
+            store, beta.id, [NewRun(network=of_alpha[0].network, prompt="a", seed=42, max_length=6)]
+        )
+        [gone] = [run for run in reading.runs(store, beta.id) if run.id == like_alphas]
+        remarks = [(run_target("alpha", run), f"alpha, {run.prompt}") for run in of_alpha]
+        annotate(store, "comment", [*remarks, (run_target("beta", gone), "beta, a")], ME)
+        hide_runs(store, beta, [gone.id], "me")
+        hide_runs(store, alpha, [sample.failed], "me")
+    with Store(folder) as store:
+        for chosen in ([sample.alpha], [sample.alpha, sample.beta]):
+            with only_experiments(store, chosen):
+                assert [row.text for row in list_annotations(store)] == ["alpha, a"]
 
 
 # --- queries

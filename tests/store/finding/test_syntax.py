@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from panic.errors import FilterError
@@ -99,3 +101,18 @@ def test_a_million_characters_and_ten_thousand_levels_are_refused() -> None:
     ):
         with pytest.raises(FilterError, match=said):
             parse(text)
+
+
+def alternating(levels: int) -> str:
+    """A filter that is nested so deeply by `and` and `or` in turn, on its right alone."""
+    text = "a = 1"
+    for level in range(levels - 1):
+        text = f"b = 1 {('and', 'or')[level % 2]} ({text})"
+    return text
+
+
+@pytest.mark.parametrize("nested", [lambda levels: "not " * (levels - 1) + "a = 1", alternating])
+def test_as_many_levels_as_are_said_are_read_and_one_more_is_not(nested: Callable[[int], str]) -> None:
+    assert isinstance(parse(nested(MAX_LEVELS)), Compound)
+    with pytest.raises(FilterError, match=f"more than {MAX_LEVELS} levels"):
+        parse(nested(MAX_LEVELS + 1))

@@ -1,0 +1,255 @@
+"""What does not come with a source, what does beside it, and what is told of both."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panic.store import Commit, NewEmbedding, Store, reading, writing
+from panic.store.annotations import Target, annotate, list_annotations, run_target
+from panic.store.codec import text_digest
+from panic.store.merging.merge import merge
+from panic.store.signing import Author
+from panic.store.tombstones import deleted, hide
+from panic.store.trainings import keep, list_trainings, mark_deleted
+from tests.engine.conftest import make_config
+from tests.store.sample import Sample, batch, entry, remark
+from tests.store.test_merge import interrupt
+from tests.store.test_merge_orders import NEW, OLD, read, write
+from tests.store.test_merge_tables import change
+
+ME = Author(name="me")
+OTHERWISE = {"state 0": ["state 1", "state 2", "state 4"]}
+"""The run of OLD with another end."""
+BESIDE = {"state 20": ["state 21", "state 22", "state 23"]}
+
+
+def say(path: Path, *prompts: str) -> None:
+    """Say of the runs from these prompts what they are."""
+    with Store(path, write=True) as store:
+        for run in reading.runs(store, "test"):
+            if run.prompt in prompts:
+                annotate(store, "comment", [(run_target("test", run), f"from {run.prompt}")], ME)
+
+
+def said(path: Path) -> list[str]:
+    """What is said of anything, once."""
+    with Store(path) as store:
+        return sorted({row.text for row in list_annotations(store)})
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+def test_beside_a_run_that_was_refused_before_others_come(tmp_path: Path, order: tuple[int, ...]) -> None:
+    """Of the last source of three a run in conflict was begun, and all that was begun went with it."""
+    for number, runs in enumerate((OLD, OTHERWISE | NEW, OTHERWISE | BESIDE)):
+        write(tmp_path / str(number), runs)
+    merge([tmp_path / str(number) for number in order], tmp_path / "into")
+    assert read(tmp_path / "into") == NEW | BESIDE
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_remark_goes_with_the_run_in_conflict_whatever_other_prompts_there_are(
+    tmp_path: Path, order: tuple[int, int], first: bool
+) -> None:
+    for number, runs in enumerate((OLD, OTHERWISE)):
+        write(tmp_path / str(number), runs | NEW if first else NEW | runs)
+        say(tmp_path / str(number), "state 0", "state 5")
+    assert len(merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts) == 1
+    assert said(tmp_path / "into") == ["from state 5"]
+
+
+def test_remarks_on_runs_that_come_come_though_others_of_their_names_do_not(tmp_path: Path) -> None:
+    """An experiment that was deleted here and contradicts, and the one that has its name by now."""
+    into, source = tmp_path / "into", tmp_path / "source"
+    write(into, OLD)
+    write(source, OLD)
+    change(source, "UPDATE epoch SET threads = 9")
+    for path in (into, source):
+        with Store(path, write=True) as store:
+            hide(store, reading.experiment(store, "test"), "me")
+    write(source, OLD, uid="b" * 32)
+    say(source, "state 0")
+    assert len(merge([source], into).conflicts) == 1
+    assert said(into) == ["from state 0"]
+    with Store(into) as store:
+        [run] = reading.runs(store, "test")
+        assert list_annotations(store)[0].target == run_target("test", run).uid
+
+
+def test_remarks_on_what_gets_no_others_stay_in_their_places(tmp_path: Path) -> None:
+    for name in ("into", "source"):
+        write(tmp_path / name, OLD)
+    say(tmp_path / "into", "state 0")
+    with Store(tmp_path / "source", write=True) as store:
+        remark(store, "test", "another")
+    with Store(tmp_path / "into") as store:
+        [before] = store.db.rows("SELECT id, text FROM annotation")
+    merge([tmp_path / "source"], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert before in store.db.rows("SELECT id, text FROM annotation")
+        assert [row.text for row in list_annotations(store)] == ["from state 0", "another"]
+
+
+def test_vectors_are_compared_with_those_of_the_same_model(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """Two models give other vectors of one text, and both stores have both: nothing is in doubt."""
+    with Store(folder, write=True) as store:
+        model = writing.add_model(store, "other", "fingerprint of other", {})
+        for experiment in (sample.alpha, sample.beta):
+            writing.add_epoch(
+                store, experiment, "other", model=model, batch_size=8, device_kind="cpu", threads=1
+            )
+        call = batch(store, 2, model)
+        vectors = [
+            NewEmbedding(output=text_digest(text), model=model, batch=call.id, vector=np.ones(2, np.float32))
+            for text in "abcd"
+        ]
+        writing.commit(store, Commit(batches=[call], embeddings=vectors))
+    merged = merge([folder, Path(shutil.copytree(folder, tmp_path / "other"))], tmp_path / "into")
+    assert (merged.num_vectors, merged.num_diagrams) == (0, 0)
+    with Store(tmp_path / "into") as store:
+        assert store.db.value("SELECT count(*) FROM diagram") == 1
+        assert store.db.value("SELECT count(*) FROM embedding") == 8
+
+
+def test_a_state_is_of_the_shape_of_its_own_step(tmp_path: Path) -> None:
+    """The run of the source goes on otherwise from "state 1", in another shape than its first batch has."""
+    write(tmp_path / "0", OLD)
+    write(tmp_path / "1", {"state 4": ["state 1", "state 5", "state 6"]})
+    change(tmp_path / "1", "UPDATE batch SET padded_size = 9 WHERE id > 1")
+    merged = merge([tmp_path / "0", tmp_path / "1"], tmp_path / "into")
+    assert (merged.conflicts, merged.num_meeting) == ([], 0)
+    assert len(read(tmp_path / "into")) == 2
+
+
+def test_of_those_whom_a_run_meets_the_one_that_differs_is_named(tmp_path: Path) -> None:
+    """Its first step is also one of the run from "state 0", and its last one another than that of BESIDE."""
+    write(tmp_path / "into", OLD | BESIDE)
+    write(tmp_path / "1", {"state 2": ["state 3", "state 20", "state 9"]})
+    [told] = merge([tmp_path / "1"], tmp_path / "into").conflicts
+    assert "it meets test: the run of m from 'state 20', seed 42, repeat 0, and goes on otherwise" in told
+
+
+def test_a_merge_tells_of_runs_in_smaller_batches(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    assert merge([folder], tmp_path / "none").shrunk == []
+    change(
+        folder,
+        "INSERT INTO epoch (experiment, name, number, model, batch_size, device_kind, opened_at, reason)"
+        " SELECT experiment, name, 1, model, 4, device_kind, opened_at, 'memory' FROM epoch"
+        f" WHERE experiment = {sample.alpha} AND name = 'draw'",
+    )
+    change(folder, "UPDATE batch SET epoch = 1 WHERE id = 1")
+    [told] = merge([folder], tmp_path / "into").shrunk
+    assert told.startswith("alpha: 1 runs have steps in smaller batches")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_config_is_the_union_of_what_was_asked_for(tmp_path: Path, order: tuple[int, int]) -> None:
+    """In either order of the stores it has the prompts, seeds and longest length of both."""
+    asked = ({"prompts": ["state 0", "state 1"], "max_length": 4}, {"prompts": ["state 2"], "seeds": [-1]})
+    for number, changes in enumerate(asked):
+        with Store(tmp_path / str(number), write=True, create=True) as store:
+            config = make_config(**changes)
+            writing.start_experiment(store, "test", config.model_dump(mode="json"))
+    assert merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts == []
+    with Store(tmp_path / "into") as store:
+        [row] = reading.experiments(store)
+    plain = make_config()
+    assert sorted(row.config["prompts"]) == ["state 0", "state 1", "state 2"]
+    assert row.config["max_length"] == max(4, plain.max_length)
+    assert {*row.config["seeds"]} == {*plain.seeds, -1}
+
+
+@pytest.mark.parametrize("begun", [["state 0", "state 9"], ["state 9", "state 0"]])
+def test_what_the_target_says_of_a_state_holds_though_one_of_its_runs_gave_way(
+    tmp_path: Path, begun: list[str]
+) -> None:
+    """Two runs had the state; where the first of them gave way, others went on otherwise from it."""
+    into, source = tmp_path / "into", tmp_path / "source"
+    write(into, dict.fromkeys(begun, OLD["state 0"]))
+    write(source, dict.fromkeys(("state 0", "state 20"), OTHERWISE["state 0"]))
+    merged = merge([source], into, keep="theirs")
+    assert (merged.num_settled, merged.num_runs) == (1, 0)
+    [told] = merged.conflicts
+    assert "the run of m from 'state 20'" in told
+    assert "it meets test: the run of m from 'state 9'" in told
+    assert read(into) == {"state 0": OTHERWISE["state 0"], "state 9": OLD["state 0"]}
+
+
+def test_runs_that_give_way_together_leave_no_states(tmp_path: Path) -> None:
+    into, source = tmp_path / "into", tmp_path / "source"
+    write(into, dict.fromkeys(("state 0", "state 9"), OLD["state 0"]))
+    theirs = dict.fromkeys(("state 0", "state 9", "state 20"), OTHERWISE["state 0"])
+    write(source, theirs)
+    merged = merge([source], into, keep="theirs")
+    assert (merged.num_settled, merged.conflicts) == (2, [])
+    assert read(into) == theirs
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_remark_on_an_output_goes_with_the_last_run_that_has_it(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    for number, runs in enumerate((OLD | NEW, OTHERWISE)):
+        write(tmp_path / str(number), runs)
+        with Store(tmp_path / str(number), write=True) as store:
+            for text in ("state 1", list(runs.values())[-1][-1]):
+                target = Target(kind="output", uid=text_digest(text).hex(), name=text)
+                annotate(store, "comment", [(target, text)], ME)
+    assert len(merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts) == 1
+    assert said(tmp_path / "into") == ["state 8"]
+
+
+def test_what_a_killed_merge_had_left_is_swept_though_its_sources_are_not_named_again(tmp_path: Path) -> None:
+    stores = [tmp_path / str(number) for number in range(3)]
+    for path, runs in zip(stores, (OLD, OTHERWISE, NEW), strict=True):
+        write(path, runs)
+    interrupt(stores, tmp_path / "into", at=2)
+    merge(stores[2:], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        texts = store.db.rows("SELECT text FROM output ORDER BY text")
+    assert texts == [("state 5",), ("state 6",), ("state 7",), ("state 8",)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_deletions_only_that_of_what_no_source_shows_comes(
+    folder: Path, sample: Sample, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    stores = [folder, Path(shutil.copytree(folder, tmp_path / "other"))]
+    for path, names in zip(stores, (["beta"], ["alpha", "beta"]), strict=True):
+        with Store(path, write=True) as store:
+            for name in names:
+                hide(store, reading.experiment(store, name), "me")
+    merge([stores[number] for number in order], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert [row.name for row in reading.experiments(store)] == ["alpha"]
+        assert [one.name for one in deleted(store)] == ["beta"]
+
+
+def test_a_run_is_called_by_the_name_of_its_own_experiment(tmp_path: Path) -> None:
+    """The source has deleted another experiment, under whose name its run in conflict is not known."""
+    write(tmp_path / "0", OLD | NEW)
+    write(tmp_path / "1", OTHERWISE | NEW)
+    with Store(tmp_path / "1", write=True) as store:
+        writing.start_experiment(store, "gone", {"name": "gone"})
+        hide(store, reading.experiment(store, "gone"), "me")
+    say(tmp_path / "1", "state 0", "state 5")
+    assert len(merge([tmp_path / "0", tmp_path / "1"], tmp_path / "into").conflicts) == 1
+    assert said(tmp_path / "into") == ["from state 5"]
+
+
+def test_what_was_said_of_a_training_that_was_deleted_stays_where_it_is(tmp_path: Path) -> None:
+    with Store(tmp_path / "source", write=True, create=True) as store:
+        for name in ("gone", "there"):
+            keep(store, entry(name))
+            target = Target(kind="training", uid=entry(name).uid, name=name)
+            annotate(store, "comment", [(target, f"of {name}")], ME)
+        mark_deleted(store, [row for row in list_trainings(store) if row.name == "gone"], ME)
+    merge([tmp_path / "source"], tmp_path / "into")
+    assert said(tmp_path / "into") == ["of there"]
