@@ -77,12 +77,17 @@ def _variable_problem(values: Mapping[str, Any]) -> str:
     return "is the name of an environment variable, such as EXAMPLE_API_KEY, and never the key itself"
 
 
+OWN_FIELDS = frozenset({"model", "messages", "prompt", "image", "input", "stream"})
+"""Fields of requests that say what is asked, and how the answer comes."""
+
+
 def _extra_problem(values: Mapping[str, Any]) -> str:
-    return (
-        ""
-        if isinstance(values.get("extra"), dict)
-        else "should be a mapping of fields to send, such as {n: 1}"
-    )
+    extra = values.get("extra")
+    if not isinstance(extra, dict):
+        return "should be a mapping of fields to send, such as {n: 1}"
+    if own := ", ".join(sorted(OWN_FIELDS.intersection(extra))):
+        return f"is for further fields: {own} would replace what is asked for each item"
+    return ""
 
 
 _ours = partial(Parameter, in_identity=True)

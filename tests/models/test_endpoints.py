@@ -61,6 +61,7 @@ def test_what_is_missing_or_never_meant_is_told() -> None:
     assert "never the key itself" in problems(api_key_env="sk-0123")
     assert "needs the parameter 'prompt'" in problems(task="image-to-image")
     assert "should be a mapping" in problems(extra=3)
+    assert "further fields: messages, model would" in problems(extra={"model": "y", "messages": [], "n": 1})
 
 
 def test_how_a_server_is_asked_is_not_what_it_is() -> None:
