@@ -163,6 +163,37 @@ def test_images_stand_beside_surrogates_made_of_images(bench):
     assert first["value"] < first["low"]
 
 
+def bands(*value: float, network: str = "a → b") -> pl.DataFrame:
+    """Values of places 0, 1, ... beside the band from 1 to 3 with the mean 2."""
+    rows = {"x": [float(x) for x in range(len(value))], "value": value}
+    return pl.DataFrame(rows).with_columns(
+        network=pl.lit(network), part=pl.lit(""), low=1.0, high=3.0, mean=2.0, num_runs=7, num_null=9
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ((2.0, 2.0), "cannot be told from its null models, which keep this statistic as it is"),
+        ((2.0, 2.5), "is within its band at all 2 places"),
+        ((1.0, 3.0), "is within its band at all 2 places"),
+        ((2.0, 0.9, 3.1, 0.8), "leaves its band at 3 of 4 places (above at 1, below at 2; first at 1)"),
+    ],
+)
+def test_where_a_statistic_leaves_its_band(value, said):
+    lag = statistic_of(find("lag"))
+    what = f"{lag.what[0].upper()}{lag.what[1:]}, beside shuffled: "
+    assert band_sentence(lag, bands(*value), "shuffled") == f"{what}a → b (7 runs) {said}."
+
+
+@pytest.mark.parametrize(("number", "more"), [(4, ""), (5, "; and 1 more"), (6, "; and 2 more")])
+def test_of_many_networks_the_bands_of_four_are_told(number, more):
+    frame = pl.concat([bands(2.5, network=f"n{place}") for place in range(number)])
+    said = band_sentence(statistic_of(find("lag")), frame, "shuffled").partition("shuffled: ")[2]
+    known = "; ".join(f"n{place} (7 runs) is within its band at all 1 places" for place in range(4))
+    assert said == f"{known}{more}."
+
+
 def test_each_network_has_a_chart_of_its_own_values():
     rows = beside(values(np.ones((12, 3))), values(np.zeros((12, 3)) + np.arange(12)[:, None]))
     other = rows.with_columns(network=pl.lit("c → d"), value=pl.col("value") + 6)

@@ -103,6 +103,18 @@ def test_too_short_runs_are_refused():
         regime(about(np.zeros(15, dtype=int)), 1.0)
 
 
+def test_the_share_of_shuffles_counts_the_run_itself():
+    """No order of equal outputs has another peak than theirs, and none reaches one of more than 1."""
+    points = about(np.random.default_rng(0).integers(4, size=24))
+    alike = points @ points.T
+    for score, share in ((-9.0, 1.0), (9.0, 1 / 40)):
+        assert share_as_high(alike, score, np.random.default_rng(0)) == share
+    same = np.ones((24, 24))
+    score = periodicity_of_pairs(same).score
+    assert share_as_high(same, score, np.random.default_rng(0)) == 1.0
+    assert share_as_high(same, score + 1e-9, np.random.default_rng(0)) == 1 / 40
+
+
 @pytest.mark.slow
 def test_independent_outputs_have_a_peak_of_likeness_as_often_as_the_level_says():
     """Of 1,000 runs; a label needs a high likeness besides, which is why none of them has it."""

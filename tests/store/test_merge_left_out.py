@@ -253,3 +253,14 @@ def test_what_was_said_of_a_training_that_was_deleted_stays_where_it_is(tmp_path
         mark_deleted(store, [row for row in list_trainings(store) if row.name == "gone"], ME)
     merge([tmp_path / "source"], tmp_path / "into")
     assert said(tmp_path / "into") == ["of there"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_run_that_meets_and_agrees_vouches_for_no_other(tmp_path: Path, order: tuple[int, int]) -> None:
+    """Of each source one run meets and agrees, and one goes on otherwise than the other source's."""
+    agrees = ["state 31", "state 32", "state 33"]
+    write(tmp_path / "0", OLD | {"state 30": agrees})
+    write(tmp_path / "1", {"state 20": OTHERWISE["state 0"], "state 40": agrees})
+    merged = merge([tmp_path / str(number) for number in order], tmp_path / "into")
+    assert read(tmp_path / "into") == {"state 30": agrees, "state 40": agrees}
+    assert len(merged.conflicts) == 2
