@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,16 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
         keywords["num_inference_steps"] = takes["num_inference_steps"].default
     if keywords["num_inference_steps"] != 2 and "intermediate_timesteps" in takes:
         keywords["intermediate_timesteps"] = None  # SANA-Sprint's belongs to two steps
-    return keywords | pipeline_files.guided_by_nothing(takes, keywords)
+    return keywords | guided_by_nothing(takes, keywords)
+
+
+def guided_by_nothing(takes: Collection[str], keywords: Mapping[str, Any]) -> dict[str, float]:
+    """What turns true guidance off where no negative prompt is: pipelines do so with a warning each time.
+
+    takes: what a call takes. keywords: those that it is given.
+    """
+    is_off = "true_cfg_scale" in takes and keywords.get("negative_prompt") is None
+    return {"true_cfg_scale": 1.0} if is_off else {}
 
 
 def read_keywords(pipeline: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:

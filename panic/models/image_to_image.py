@@ -24,7 +24,7 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import drawing, gguf_files, kernels, pipeline_files, weights
-from panic.models.diffusers_adapter import PipelineModel, open_pipeline, to_image
+from panic.models.diffusers_adapter import PipelineModel, guided_by_nothing, open_pipeline, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, generators
 from panic.models.pipeline_files import NOT_CALLED
@@ -130,7 +130,7 @@ def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
             keywords[keyword] = value
         elif name not in ("width", "height"):  # the images have that size
             raise ModelError(f"{spec.name}: {type(pipeline).__name__} does not take {name}")
-    keywords |= pipeline_files.guided_by_nothing(takes, keywords)
+    keywords |= guided_by_nothing(takes, keywords)
     keywords.pop("negative_prompt", None)  # one for each image, with each call
     if "strength" in takes:
         steps, strength = (keywords.get(n, takes[n].default) for n in ("num_inference_steps", "strength"))

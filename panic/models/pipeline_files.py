@@ -20,15 +20,6 @@ _DIVIDES = re.compile(r"height % (?:(\d+)|\(self\.vae_scale_factor \* (2|self\.p
 _FIXED_SCALE = re.compile(r"self\.vae_scale_factor = (\d+)$", re.MULTILINE)
 
 
-def guided_by_nothing(takes: Collection[str], keywords: Mapping[str, Any]) -> dict[str, float]:
-    """What turns true guidance off where no negative prompt is: pipelines do so with a warning each time.
-
-    takes: what a call takes. keywords: those that it is given.
-    """
-    is_off = "true_cfg_scale" in takes and keywords.get("negative_prompt") is None
-    return {"true_cfg_scale": 1.0} if is_off else {}
-
-
 def tokenizers(spec: ModelSpec, folder: Path) -> list[str]:
     """The names of a pipeline's tokenizers, which are those of their folders."""
     parts = weights.pipeline_index(spec, folder).items()
