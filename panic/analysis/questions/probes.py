@@ -1,9 +1,10 @@
 """What is left of the start, and until when? What linear probes read from single outputs, runs held out.
 
-The prompt is probed stretch by stretch, in the order of time: the first stretch from which it cannot be read
-ends the search, so that all of it has the level of one test. Network, seed and models are probed late, over
-the last third of the outputs; where several models of a network make outputs of this kind, so is the model
-that made one. p values are multiplied by the number of factors that were probed (Bonferroni).
+The prompt is probed stretch by stretch, in the order of time, and the first stretch from which it cannot be
+read ends the search: the corrected p of a stretch is at least that of any before (hierarchical testing in a
+fixed order, Maurer et al. 1995), so that all of it has the level of one test. Network, seed and models are
+probed late, over the last third of the outputs; where several models of a network make outputs of this kind,
+so is the model that made one. p values are multiplied by the number of factors that were probed (Bonferroni).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ CAVEAT = (
     "as a whole, and labels are shuffled among runs that agree in all else; the model that made an output "
     "varies within a run, so its labels are shifted along each run. A probe that fails may lack data; one "
     "that succeeds says what can be read, not what the loop uses. Stuck runs go on by their cycle; failed "
-    "runs are left out; copies of one trajectory count once, except where the prompt is probed."
+    "runs are left out; copies of one trajectory count once, except where the prompt is probed. Its "
+    "stretches are asked in the order of time: the corrected p of one is at least that of those before."
 )
 MAKER = "model that made it"
 LEVEL = 0.05  # of all factors together
@@ -160,7 +162,8 @@ def _rows(found: list[tuple[str, pl.DataFrame, ProbeScore]]) -> pl.DataFrame:
         )
         for target, some, score in found
     ]  # fmt: skip
-    return pl.DataFrame(rows, SCORES, orient="row")
+    scores = pl.DataFrame(rows, SCORES, orient="row")
+    return scores.with_columns(pl.col("p_adjusted").cum_max().over("target"))
 
 
 def _stretches(steps: pl.DataFrame, *, is_all: bool) -> list[pl.DataFrame]:
@@ -242,22 +245,17 @@ def sentence(answer: Probes) -> str:
 
 
 def _until(target: str, rows: list[dict[str, Any]]) -> str:
-    """Until when the target can be read: as long as no stretch before failed; and where it can after that."""
-    can = [row["p_adjusted"] <= LEVEL for row in rows]
-    read = rows[: can.index(False)] if False in can else rows
+    """Until when the target can be read: as long as no stretch before failed."""
+    read = [row for row in rows if row["p_adjusted"] <= LEVEL]
     if not read:
-        text = f"the {target} could not be read at {_told(rows[0])}"
-        return f"{text}, but can be read at {_told(rows[can.index(True)])}" if any(can) else text
+        later = ", so later ones are not asked" if len(rows) > 1 else ""
+        return f"the {target} could not be read at {_told(rows[0])}{later}"
     text = f"the {target} can be read at {_told(read[-1])}"
     if len(read) > 1:
         text = f"the {target} can be read from the start, still at {_told(read[-1])}"
     if len(read) == len(rows):
         return text
-    lost = _told(rows[len(read)])
-    if not any(can[len(read) :]):
-        return f"{text}, and could not be read any more at {lost}"
-    again = rows[can.index(True, len(read))]
-    return f"{text}, could not be read at {lost}, but can be read again at {_told(again)}"
+    return f"{text}, and could not be read any more at {_told(rows[len(read)])}"
 
 
 def _told(row: dict[str, Any]) -> str:

@@ -87,9 +87,10 @@ def table(evidence: Evidence, view: View) -> Recoverability | None:
         steps, ranks, firsts = _tables(some, prompts, evidence.data, view)
         num_runs = some["run"].n_unique()
         curves.append(_curve(str(network), steps, ranks, firsts, num_runs))
+        adjusted = 0.0  # in the order of time, as in "What is left of the start?"
         for part in _stretches(len(steps)):
             found = matching(ranks[part].mean(axis=0))
-            adjusted = min(1.0, float(found.p_value) * num_networks)
+            adjusted = max(adjusted, min(1.0, float(found.p_value) * num_networks))
             first = float(np.diagonal(firsts[part].mean(axis=0)).mean())
             stretches.append(
                 (network, steps[part][0], steps[part][-1], float(found.value), first, float(found.p_value),
@@ -217,24 +218,17 @@ def sentence(answer: Recoverability) -> str:
 
 
 def _until(network: str, rows: list[dict[str, Any]]) -> str:
-    """Until when the prompt can be told: as long as no stretch before failed; and where it can after that."""
-    can = [row["p_adjusted"] <= LEVEL for row in rows]
-    told = rows[: can.index(False)] if False in can else rows
+    """Until when the prompt can be told: as long as no stretch before failed."""
+    told = [row for row in rows if row["p_adjusted"] <= LEVEL]
     of = f"{network} ({rows[0]['num_prompts']:,} prompts, {counted(rows[0]['num_runs'], 'run')}):"
     if not told and least_told(rows[0]["p_least"]):
         return f"{of} too few prompts to show that it can be told {_at(rows[0])}"
     if len(told) == len(rows):
         return f"{of} it can be told up to the end, {_at(rows[-1])}"
-    lost = _at(rows[len(told)])
-    later = next(
-        (_at(row) for row, is_told in zip(rows, can, strict=True) if is_told and row not in told), ""
-    )
     if not told:
-        return f"{of} it could not be told {lost}" + (f", but can be told {later}" if later else "")
-    text = f"{of} it can be told {_at(told[-1])}"
-    if not later:
-        return f"{text}, and could not be told any more {lost}"
-    return f"{text}, could not be told {lost}, but can be told again {later}"
+        later = ", so later ones are not asked" if len(rows) > 1 else ""
+        return f"{of} it could not be told {_at(rows[0])}{later}"
+    return f"{of} it can be told {_at(told[-1])}, and could not be told any more {_at(rows[len(told)])}"
 
 
 def _at(row: dict[str, Any]) -> str:

@@ -55,13 +55,17 @@ def test_a_start_that_is_forgotten_is_read_early_and_not_late(bench):
     assert rows[-1]["p_adjusted"] > 0.05
 
 
-def test_what_only_later_outputs_tell_is_said_of_them(bench):
-    """It said of the start that nothing could be read, and nothing of later stretches that can."""
+def test_a_stretch_counts_only_if_all_before_do(bench):
+    """Each of six stretches was asked on its own: 11 % of experiments without an effect had one that told."""
     rng = np.random.default_rng(0)
     fill(bench, lambda prompt, _, __, i: (2 * (i > 4)) * np.eye(6)[prompt] + 0.5 * rng.normal(size=6))
-    said = probes.sentence(probes.table(bench.evidence, TEXT))
+    answer = probes.table(bench.evidence, TEXT)
+    said = probes.sentence(answer)
     assert "the prompt could not be read at model call 1 (" in said
-    assert "), but can be read at model calls" in said
+    assert "), so later ones are not asked" in said
+    assert "can be read" not in said
+    assert answer.scores["p_value"][-1] == pytest.approx(1 / 200), "alone it would tell"
+    assert answer.scores["p_adjusted"].to_list() == [answer.scores["p_adjusted"][0]] * len(answer.scores)
 
 
 def test_a_cycle_of_two_is_read_whatever_the_number_of_steps(bench):
@@ -180,15 +184,14 @@ def stretch(steps: str, p: float, least: float = 0.01) -> dict[str, object]:
             "can be read from the start, still at step 2 (90% right, shuffled labels 50%, p = 0.02)",
         ),
         (
-            [0.01, 0.3, 0.2],
+            [0.01, 0.3, 0.3],
             "can be read at step 1 (90% right, shuffled labels 50%, p = 0.01), and could not be read any "
             "more at step 2 (90% right, shuffled labels 50%, p = 0.3)",
         ),
         (
-            [0.01, 0.3, 0.2, 0.02],
-            "can be read at step 1 (90% right, shuffled labels 50%, p = 0.01), could not be read at step 2 "
-            "(90% right, shuffled labels 50%, p = 0.3), but can be read again at step 4 (90% right, shuffled "
-            "labels 50%, p = 0.02)",
+            [0.3, 0.3],
+            "could not be read at step 1 (90% right, shuffled labels 50%, p = 0.3), so later ones are not "
+            "asked",
         ),
     ],
 )

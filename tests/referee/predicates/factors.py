@@ -59,7 +59,7 @@ def probes(case: Case) -> Rulings:
     for part in said:
         match = re.match(r"the (prompt|network|seed|model that made it) c(?:an|ould) (not )?be read", part)
         if match:
-            factor, is_read = match[1], not match[2] or "but can be read" in part
+            factor, is_read = match[1], not match[2]
             yield Ruling(claim=f"the {factor} can be read", said=is_read, is_true=factor in truth.readable)
             is_kept = is_read and "could not" not in part
             is_true = factor in truth.readable_late

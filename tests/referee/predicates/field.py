@@ -72,7 +72,7 @@ def vendi(case: Case) -> Rulings:
 
 def recoverability(case: Case) -> Rulings:
     """The prompt can be told from the output, and still is at the end."""
-    told = len(re.findall(r": it can be told|: it could not be told [^;]*, but can be told", case.sentence))
+    told = len(re.findall(r": it can be told", case.sentence))
     late = len(re.findall(r": it can be told up to the end", case.sentence))
     yield from _ruled("the prompt can be told", told, case, case.truth.prompt_told)
     yield from _ruled("the prompt can be told up to the end", late, case, case.truth.prompt_told_late)
