@@ -63,7 +63,7 @@ def _(evidence):
     mo.vstack(
         [
             mo.md(
-                "## Has it been here before?\n\nExactly the same text again (without texts: picture), "
+                "## Has it been here before?\n\nExactly the same text (of too few texts: picture) again, "
                 "at which model calls? A fair die with K sides has a rate of 1/K."
             ),
             run_choice,
@@ -75,10 +75,10 @@ def _(evidence):
 @app.cell
 def _(evidence, recurrence, run_choice):
     mo.stop(run_choice.value is None, mo.md("_No run has more than 3 model calls._"))
-    _told = evidence.whole.invocations.filter(run=run_choice.value.id)["modality"]
-    _plot = recurrence.plot(
-        evidence.whole, run_choice.value, 120, modality="text" if "text" in _told else "image"
+    _plots = (
+        recurrence.plot(evidence.whole, run_choice.value, 120, modality=kind) for kind in ("text", "image")
     )
+    _plot = next((plot for plot in _plots if plot is not None), None)
     mo.stop(_plot is None, mo.md("_This run has fewer than two outputs of a kind._"))
     _found = _plot.counts
     mo.hstack(

@@ -59,8 +59,8 @@ def show(question: Question, evidence: Evidence) -> Any:
         parts.append(mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"))
         parts += [drawn(chart) for chart in figure.charts.values()]
         parts += [mo.md(f"_{figure.caveat}_")] if figure.caveat else []
-    title = question.TITLE if isinstance(question.TITLE, str) else next(iter(question.TITLE.values()))
-    return mo.vstack(parts or [mo.md(f"_{title} There is nothing here to answer it with._")])
+    title = question.TITLE if isinstance(question.TITLE, str) else question.TITLE[""]
+    return mo.vstack(parts or [mo.md(f"_{title} · nothing here answers it_")])
 
 
 def drawn(chart: Any) -> Any:

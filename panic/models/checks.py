@@ -195,12 +195,8 @@ def _network_problems(specs: _Models, network: list[str], path: Path, begins: se
 
 
 def _prompt_modalities(prompts: Any) -> set[Modality]:
-    """What the prompts of a config are: texts, where there are none; not known of entries with mistakes."""
-    if isinstance(prompts, Mapping):
-        return set()
-    if not isinstance(prompts, list) or not prompts:
-        return {Modality.TEXT}
-    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    """What the prompts of a config are; not known of such as are not there, nor of entries with mistakes."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)] if isinstance(prompts, list) else []
     return {Modality.IMAGE if IMAGE.fullmatch(prompt) else Modality.TEXT for prompt in texts}
 
 

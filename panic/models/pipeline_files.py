@@ -58,7 +58,7 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
 def image_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     """Which of the parameters that were asked for cannot be where images are drawn from images.
 
-    The class that was saved may be another one of the same family, so what it takes is not asked here.
+    Of what the class that was saved takes only this is asked: it may be another one of the same family.
     """
     try:
         folder = weights.folder_of(spec)
@@ -68,7 +68,8 @@ def image_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     reasons = _sides(spec, folder, name, asked)
     if reasons and "max_area" in (library_source.parameters(name, "__call__") or ()):
         alone = f"needs the other side, too: a {name} takes the two for a ratio"
-        reasons |= dict.fromkeys(reasons, alone) if len(reasons) == 1 else {}
+        if len(reasons) == 1:
+            reasons = {side: "; it ".join(filter(None, [of, alone])) for side, of in reasons.items()}
     return {key: reason for key, reason in reasons.items() if reason} | part_conflicts(spec, asked)
 
 

@@ -95,13 +95,15 @@ class Resolver:
     def resolve(self, name: str, device_kind: str = "cpu") -> ModelSpec:
         """The spec of a model by name, its parameters checked, with the dtype it has on this kind of device.
 
+        What its own files say against them is asked when a config is checked, and not here: what has begun
+        with them goes on, also where an earlier version did not ask.
         The dtype that nobody asks for is the table's on "cuda" and "mps", and float32 elsewhere.
         Raises: NotFound (with the nearest name), ConfigError for parameters the model does not take.
         """
         if name in self._kept:
             return self._kept[name]
         spec = self.spec(name)
-        if problems := parameter_problems(spec):
+        if problems := parameter_problems(spec, asks_files=False):
             raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
         if kinds.kind_of(spec).weights != "files":
             return replace(spec, dtype=None)
@@ -289,8 +291,11 @@ def allowed_parameters(spec: ModelSpec) -> list[str]:
     return [name for name in kinds.kind_of(spec).parameters_of(spec) if name != ANY]
 
 
-def parameter_problems(spec: ModelSpec) -> list[Problem]:
-    """All problems of a spec's parameters; paths are (parameter,), or () for the whole model."""
+def parameter_problems(spec: ModelSpec, *, asks_files: bool = True) -> list[Problem]:
+    """All problems of a spec's parameters; paths are (parameter,), or () for the whole model.
+
+    asks_files: also whether the model's own files, where they are here, ignore or refuse some.
+    """
     kind = kinds.kind_of(spec)
     known, allowed = kind.parameters_of(spec), allowed_parameters(spec)
     unknown = [key for key in spec.parameters if key not in known and ANY not in known]
@@ -307,7 +312,7 @@ def parameter_problems(spec: ModelSpec) -> list[Problem]:
     ]
     required = [key for key in allowed if known[key].is_required and key not in spec.parameters]
     problems += [Problem((), f"{spec.base} needs the parameter '{key}'") for key in required]
-    conflicts = kind.conflicts(spec) or _file_conflicts(kind, spec)
+    conflicts = kind.conflicts(spec) or (_file_conflicts(kind, spec) if asks_files else {})
     problems += [Problem((key,), f"{key} {reason}") for key, reason in conflicts.items()]
     for key, value in spec.parameters.items():
         parameter = known.get(key)

@@ -233,6 +233,7 @@ const timer = setInterval(() => {
   const table = document.querySelector("#setup .scroll");
   const found = { table: [table.scrollWidth, table.clientWidth], labels: 0, covered: [], legends: [] };
   found.cut = [];
+  found.charts = Math.max(...[...document.querySelectorAll("[data-chart]")].map((one) => one.clientWidth));
   found.page = document.documentElement.scrollWidth;
   for (const chart of document.querySelectorAll(".chart svg")) {
     const boxes = (what) =>
@@ -257,10 +258,14 @@ const timer = setInterval(() => {
 
 
 def measured(html: str, tmp_path: Path, width: int) -> dict[str, Any]:
-    """What a browser with a window of so many pixels finds: widths of the setup, labels that are hidden."""
+    """What a browser finds on a page of so many pixels: widths of the setup, labels that are hidden.
+
+    Its windows are never narrower than 500 pixels, so the page is told its width, too.
+    """
     path = tmp_path / "report.html"
     body, _, end = html.rpartition("</body>")  # the library of the charts has one, too
-    path.write_text(f"{body}{MEASURING}{end}", encoding="utf-8")
+    narrow = f"<style>html {{ width: {width}px !important; }}</style>"
+    path.write_text(f"{body}{narrow}{MEASURING}{end}", encoding="utf-8")
     done = opened(path, f"--window-size={width},1000")
     return json.loads(unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
 
@@ -297,6 +302,7 @@ def test_no_legend_is_cut_on_a_phone(tmp_path):
     ]
     with evidence_of(replace(world, runs=runs)) as evidence:
         found = measured(render(evidence.store, evidence.experiment), tmp_path, 390)
+    assert found["charts"] < 390
     assert {"fresh noise", "fixed seed", "PocketDiffusion-B → PocketCaptioner-B"} <= set(found["legends"])
     assert found["cut"] == []
 

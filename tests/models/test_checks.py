@@ -152,7 +152,8 @@ def test_a_near_name_that_does_not_fit_is_told_as_such() -> None:
     ],
 )
 def test_modalities_that_do_not_fit_name_both_models(network: list[str], place: int, message: str) -> None:
-    found = [(problem.path, problem.message) for problem in check_config({"networks": [network]})]
+    raw = {"networks": [network], "prompts": ["a red circle"]}
+    found = [(problem.path, problem.message) for problem in check_config(raw)]
     assert found[0] == (("networks", 0, place), message)
 
 

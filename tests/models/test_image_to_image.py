@@ -298,6 +298,13 @@ def test_the_edits_of_qwen_are_guided(load: Load, warned: pytest.LogCaptureFixtu
         ("FluxPipeline", {"width": 72, "height": 64}, {"width": "width should be a multiple of 16"}),
         ("FluxKontextPipeline", {"width": 72, "height": 64}, {"width": "width should be a multiple of 16"}),
         ("FluxKontextPipeline", {"height": 64}, {"height": "height needs the other side, too"}),
+        (
+            "FluxKontextPipeline",
+            {"height": 72},
+            {
+                "height": "height should be a multiple of 16, as a FluxKontextPipeline draws; it needs the other side"
+            },
+        ),
         ("FluxKontextPipeline", {"width": 32, "height": 64}, {}),
         ("FluxPipeline", {"width": 32}, {}),
     ],
@@ -312,3 +319,7 @@ def test_sizes_that_a_pipeline_does_not_draw_are_told_before_the_start(
     found = {str(one.path[-1]): one.message for one in problems if one.path[0] == "models"}
     assert found.keys() == told.keys()
     assert all(found[key].startswith(text) for key, text in told.items())
+    begun = registry.Resolver(registry.Names(variants={"it": base | parameters}))
+    assert begun.resolve("it").parameters.items() >= parameters.items(), (
+        "an experiment that has begun goes on"
+    )

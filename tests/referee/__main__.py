@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         judged()
-    except (LookupError, UsageError) as error:
+        kept = Kept(options.keep)
+    except (LookupError, OSError, UsageError) as error:
         parser.error(str(error))
 
     def write(found: Round) -> None:
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         processes=options.processes,
         limit_s=60 * options.minutes,
         after=write,
-        kept=Kept(options.keep),
+        kept=kept,
     )
     if options.output is None:
         sys.stdout.write(page(found))

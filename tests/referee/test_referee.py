@@ -12,6 +12,7 @@ import pytest
 
 from panic.analysis.answers import named
 from panic.analysis.evidence import Evidence
+from panic.errors import UsageError
 from panic.store.codec import decode_image, image_digest
 from tests.referee import counting
 from tests.referee.counting import SUMMARY, Counts, rulings, work_through
@@ -94,7 +95,11 @@ def test_a_count_goes_on_where_it_was_ended(tmp_path: Path, monkeypatch: pytest.
         return real(design, replicate, is_whole)
 
     monkeypatch.setattr(counting, "_replicate", noted)
-    whole = work_through(["few", "copies"], 2, whole_every=0, kept=Kept(path))
+    kept = Kept(path)
+    whole = work_through(["few", "copies"], 2, whole_every=0, kept=kept)
+    with pytest.raises(UsageError, match="another count"):
+        Kept(path)
+    del kept
     assert ruled == [("few", 0), ("copies", 0), ("few", 1), ("copies", 1)]
     path.write_bytes(path.read_bytes()[:-20])
     again = work_through(["few", "copies"], 3, whole_every=0, kept=Kept(path))
@@ -103,6 +108,15 @@ def test_a_count_goes_on_where_it_was_ended(tmp_path: Path, monkeypatch: pytest.
     assert work_through(["few", "copies"], 2, whole_every=0, kept=Kept(path)) == whole
     path.write_bytes(path.read_bytes().replace(code().encode(), b"of yesterday"))
     assert work_through(["few"], 4, whole_every=0, kept=Kept(path)).num_versions == 2
+
+
+@pytest.mark.parametrize("content", ["a note", "a note\n", '{"code": 1}\n', "# Truth\n\nof it"])
+def test_a_file_of_something_else_stays_as_it_is(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "notes.md"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="holds no rulings"):
+        Kept(path)
+    assert path.read_text() == content
 
 
 def test_runs_of_an_arm_are_judged_beside_their_own_kind() -> None:

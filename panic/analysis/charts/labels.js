@@ -4,6 +4,7 @@ window.fitLabels = function fit(part, width, hasRows = JSON.stringify(part).incl
   for (const [key, value] of Object.entries(part)) {
     if (!value || typeof value !== "object" || key === "data") continue;
     if (key === "axis" && value.labelLimit) value.labelLimit = Math.min(value.labelLimit, 0.45 * width);
+    if (key === "legend" && value.labelLimit) value.labelLimit = Math.min(value.labelLimit, width - 110);
     if (key === "x" && typeof value.title === "string") {
       const most = Math.max(12, ((hasRows ? 0.5 : 0.8) * width) / 6.5); // characters of 11 px
       if (value.title.length > most) value.title = inLines(value.title, most);
