@@ -2,16 +2,18 @@
 
 What is there already is overwritten with --force only, except for the report that panic keeps in the store.
 A block writes in a folder of its own beside its destination, and what it has written is put there whole when
-it ends. Where it fails, nothing that somebody else has put there meanwhile is touched.
+it ends. Where it fails, nothing that somebody else has put there meanwhile is touched. What is overwritten
+keeps its mode, and a link is kept: what it leads to is overwritten.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,8 @@ REPORT_MARK = b'<meta name="generator" content="panic">'
 """It stands near the beginning of every report."""
 WORKING = ".panic-"
 """How the names of the folders begin in which results wait until they are whole; a kill leaves them."""
+UNMOVED = (errno.EXDEV, errno.EACCES, errno.EPERM)
+"""Errors of a move to another file system, or into a folder that one may not write to."""
 
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there already.")]
 
@@ -40,7 +44,7 @@ def claim_file(path: Path, *, force: bool) -> Iterator[Path]:
     if path.exists() and not path.is_file():  # a pipe or a device, which nothing may take the place of
         yield path
         return
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    target = _led_to(path)
     with _made(target.parent), _working(target.parent, path) as folder:
         yield folder / path.name
         _put(folder / path.name, target, force=force)
@@ -76,6 +80,8 @@ def _beginning(file: Path) -> bytes:
 def claim_folder(path: Path, *, force: bool) -> Iterator[Path]:
     """Have a folder for the files of the block, which are put into `path` at the end, by their names.
 
+    All are put there or, unless it is forced, none.
+
     Raises UsageError if there are other things in it before, or a file of the same name after, unless it is
     forced.
     """
@@ -85,16 +91,36 @@ def claim_folder(path: Path, *, force: bool) -> Iterator[Path]:
         raise UsageError(f"{path} is not empty.", hint="Name another folder; --force overwrites its files.")
     with _made(path), _working(path, path) as folder:
         yield folder
-        for file in sorted(folder.iterdir()):
-            _put(file, path / file.name, force=force)
+        with ExitStack() as undo:
+            for file in sorted(folder.iterdir()):
+                state = file.stat()
+                _put(file, path / file.name, force=force)
+                if not force:
+                    undo.callback(_take_back, path / file.name, state)
+            undo.pop_all()
 
 
 def _taken(path: Path) -> UsageError:
     return UsageError(f"{path} is there already.", hint="--force overwrites it.")
 
 
+def _take_back(path: Path, state: os.stat_result) -> None:
+    """Remove a file that was put to a new place, unless somebody has put another there meanwhile."""
+    with suppress(OSError):
+        if os.path.samestat(path.lstat(), state):
+            path.unlink()
+
+
+def _led_to(path: Path) -> Path:
+    """What a link leads to in the end; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def _put(file: Path, target: Path, *, force: bool) -> None:
-    """Give a file its place. Raises UsageError if something is there by now, unless it is forced."""
+    """Give a file its place. Raises UsageError if something is there by now, unless it is forced.
+
+    It is written into what is there where that is no file, or where nothing may take the place of the file.
+    """
     if not force:
         try:
             os.link(file, target)
@@ -105,16 +131,32 @@ def _put(file: Path, target: Path, *, force: bool) -> None:
                 raise _taken(target) from None
         else:
             return
-    file.replace(target)
+    target = _led_to(target)
+    if target.is_file():
+        shutil.copymode(target, file)
+    elif target.exists() and not target.is_dir():
+        shutil.copyfile(file, target)
+        return
+    try:
+        file.replace(target)
+    except OSError as error:
+        if error.errno not in UNMOVED or not target.is_file():
+            raise
+        shutil.copyfile(file, target)
 
 
 @contextmanager
 def _working(folder: Path, path: Path) -> Iterator[Path]:
-    """Have a folder in another one for as long as the block lasts; errors speak of `path` in its stead."""
+    """Have a folder in another one for as long as the block lasts; errors speak of `path` in its stead.
+
+    It is elsewhere where `path` may be written, but nothing may be put beside it.
+    """
     try:
         working = Path(tempfile.mkdtemp(prefix=WORKING, dir=folder))
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if not (isinstance(error, PermissionError) and path.is_file() and os.access(path, os.W_OK)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        working = Path(tempfile.mkdtemp(prefix=WORKING))
     shown = str(path if folder == path else folder)
     try:
         yield working

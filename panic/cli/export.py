@@ -70,6 +70,7 @@ def export(
     """
     from polars.exceptions import ComputeError
 
+    counts: dict[str, int] = {}
     with (
         shared.open_store() as store,
         _part(store, where, project),
@@ -78,11 +79,12 @@ def export(
     ):
         for name, write in _writers(store, images=images):
             try:
-                num_rows = write(folder / f"{name}.parquet")
+                counts[name] = write(folder / f"{name}.parquet")
             except ComputeError as error:  # polars' word for what the disk answered
                 raise PanicError(f"{output / name}.parquet cannot be written: {error}") from error
-            if not shared.quiet:
-                console().print(f"{name}.parquet: {num_rows:,} rows")
+    if not shared.quiet:  # by now the files are there
+        for name, num_rows in counts.items():
+            console().print(f"{name}.parquet: {num_rows:,} rows")
 
 
 @contextmanager

@@ -101,16 +101,17 @@ def optimize(
         from panic.cli.training_trials import check_training, former_training, perform_training
 
         check_training(search, least, 0)
+        hidden: list[str] = []
         perform, former_of = perform_training, former_training
     else:
-        check_trial(search, least)
+        hidden = check_trial(search, least).config.secrets
         perform, former_of = perform_experiment, former_experiment
     print_table(["parameter", "among"], [(one.name, one.told()) for one in search.space])
     if dry_run:
         what = "trainings" if search.is_training else "experiments"
         console().print(f"{trials:,} {what} {search.name_of(0)} and so on in {search.store}")
         return None
-    enforce_clean(None, [config], [search.store])
+    enforce_clean(None, [config], [search.store], hidden)
     with open_study(search, *chosen) as study:
         for name in former or ():
             add_former(search, study, former_of(search, name))

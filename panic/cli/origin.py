@@ -6,7 +6,7 @@ panic requirements demo > requirements.txt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,10 +34,13 @@ CleanOption = Annotated[
 ]
 
 
-def enforce_clean(asked: bool | None, files: Sequence[Path], apart: Sequence[Path]) -> None:
+def enforce_clean(
+    asked: bool | None, files: Sequence[Path], apart: Sequence[Path], hidden: Collection[str] = ()
+) -> None:
     """Refuse configs of a repository with changes, where that is asked for, here or by the settings.
 
-    apart: folders of results, which need no commit. Raises UsageError.
+    apart: folders of results, which need no commit. hidden: variables that git does not get, as they hold
+    secrets of the configs. Raises UsageError.
     """
     if asked is None and (settings := read_settings()) is not None:
         said = settings.values.get("enforce_clean")
@@ -47,7 +50,7 @@ def enforce_clean(asked: bool | None, files: Sequence[Path], apart: Sequence[Pat
     from panic.store.provenance import uncommitted
 
     for file in files:
-        changes = uncommitted(file, apart)
+        changes = uncommitted(file, apart, hidden)
         if changes is None:
             raise UsageError(
                 f"{file} is in no git repository with a commit, and --enforce-clean wants one.",

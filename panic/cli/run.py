@@ -167,7 +167,8 @@ def run(
         checked = check_given(path, changes, ask=not dry_run, store=shared.store_path)
         if clean or read_settings() is not None:
             taken_to = [checked.config.snapshot.to] if checked.config.snapshot else []
-            enforce_clean(clean, [path], [shared.store_path(checked.config.store), *taken_to])
+            results = [shared.store_path(checked.config.store), *taken_to]
+            enforce_clean(clean, [path], results, checked.config.secrets)
         loaded.append(marked(checked, tags, label))
 
     def do(checked: CheckedConfig) -> None:

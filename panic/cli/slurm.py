@@ -213,9 +213,13 @@ def _checked(job: Job) -> Job:
 
     silence_libraries()
     trainings = 0
+    hidden: list[str] = []
     for config in job.configs:
         if _is_experiment(config):
-            check_given(config, job.overrides, ask=False, store=lambda named: named or DEFAULT_STORE)
+            checked = check_given(
+                config, job.overrides, ask=False, store=lambda named: named or DEFAULT_STORE
+            )
+            hidden += checked.config.secrets
         else:
             from panic.train.config import load_all
 
@@ -224,7 +228,7 @@ def _checked(job: Job) -> Job:
         raise UsageError("A config of trainings stands alone.", hint="Sweeps in it are an array, too.")
     if trainings and job.shards > 1:
         raise UsageError("Trainings have no shards: each of a sweep is a task.", hint="Leave --shards out.")
-    enforce_clean(None, job.configs, [job.folder])
+    enforce_clean(None, job.configs, [job.folder], hidden)
     digests = tuple(sha256(config.read_bytes()).hexdigest() for config in job.configs)
     return replace(job, num_trainings=trainings, digests=digests)
 

@@ -286,6 +286,12 @@ class ExperimentConfig(Part):
         """The arms that all runs have: those that are no branches of failed runs, else the baseline."""
         return arms_of_all(self.arms) if self.arms else [BASELINE]
 
+    @property
+    def secrets(self) -> list[str]:
+        """The variables that hold keys of models, or addresses of notices; no model need be resolved."""
+        keys = (variant.parameters.get("api_key_env") for variant in self.models.values())
+        return [*(str(name) for name in keys if name), *(self.notify.to if self.notify else ())]
+
     @model_validator(mode="after")
     def _cross_fields(self) -> Self:
         raw = self.model_dump(mode="json")

@@ -128,7 +128,7 @@ def _connected(config: ExperimentConfig) -> Iterator[Any]:
     """Be connected to a cluster, for a while; as somebody else has connected this process, if so."""
     address = _address(config)
     handler = signal.getsignal(signal.SIGTERM)
-    values, hidden = (LOCAL, _secrets(config)) if not address else ({}, [])
+    values, hidden = (LOCAL, config.secrets) if not address else ({}, [])
     with _environment(values, hidden), _keeping_log():
         import ray
 
@@ -194,12 +194,6 @@ def _local(config: ExperimentConfig) -> dict[str, Any]:
         "include_dashboard": False,
         "_node_ip_address": LOOPBACK,
     }
-
-
-def _secrets(config: ExperimentConfig) -> list[str]:
-    """The variables that hold keys of models, or addresses of notices; the models are not resolved yet."""
-    keys = (variant.parameters.get("api_key_env") for variant in config.models.values())
-    return [*(str(name) for name in keys if name), *(config.notify.to if config.notify else ())]
 
 
 @contextmanager

@@ -274,7 +274,7 @@ def _diagram_again(store: Store, row: DiagramRow) -> tuple[Verdict, str, float |
 def _surroundings(store: Store, experiment: int) -> dict[str, tuple[Any, Any]]:
     """Versions and hardware of the last session that told them, where they are others here."""
     there = next((s.provenance for s in reversed(reading.sessions(store, experiment)) if s.provenance), {})
-    here = provenance.provenance()
+    here = provenance.surroundings()
     pairs = {
         "python": (there.get("python"), here["python"]),
         "source of panic": (there.get("source_digest"), here["source_digest"]),

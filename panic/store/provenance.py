@@ -32,6 +32,8 @@ from panic.store.codec import canonical_json, readable
 from panic.store.secrets import ADDRESS, CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
 
 PATCH_LIMIT = 256 * 1024
+PATCH_MARGIN = 4096
+"""So much more of a patch is read for secrets than is kept: longer than what a pattern needs to know one."""
 NAME_OR_VERSION = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 SHOWN_CHANGES = 100
 TIMEOUT_S = 10
@@ -58,13 +60,20 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
         "command": [without_tokens(readable(argument)) for argument in sys.argv],
         "folder": working_folder(),
         "host": socket.gethostname(),
-        "python": sys.version,
         "git": own,
         "repository": _repository(project or Path("."), own, hidden),
+        **surroundings(),
+        "environment": redacted(os.environ, hidden),
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """What can be compared between two machines: versions, the source, the hardware; git is not asked."""
+    return {
+        "python": sys.version,
         "source_digest": _loaded_digest(),
         "packages": packages(),
         "hardware": hardware(),
-        "environment": redacted(os.environ, hidden),
     }
 
 
@@ -87,7 +96,7 @@ def _repository(
 def without(content: Any, secrets: Collection[str]) -> Any:
     """A text, or JSON values, with every secret cut out, wherever it stands."""
     if isinstance(content, str):
-        for secret in secrets:
+        for secret in sorted(secrets, key=len, reverse=True):  # one may be the beginning of another
             if len(secret) >= SECRET_LENGTH:
                 content = content.replace(secret, INSTEAD)
         return content
@@ -109,11 +118,14 @@ def working_folder() -> str | None:
 def redacted(environment: Mapping[str, str], hidden: Collection[str] = ()) -> dict[str, str]:
     """An environment without its secrets."""
     return {
-        readable(name): INSTEAD
-        if name in hidden or SECRET_NAME.search(name) or ADDRESS.match(value)
-        else _without_patterns(readable(value))
+        readable(name): INSTEAD if _is_secret(name, value, hidden) else _without_patterns(readable(value))
         for name, value in sorted(environment.items())
     }
+
+
+def _is_secret(name: str, value: str, hidden: Collection[str]) -> bool:
+    """Whether a variable of the environment holds a secret, or looks as if it did."""
+    return bool(name in hidden or SECRET_NAME.search(name) or ADDRESS.match(value))
 
 
 def git_state(folder: Path, hidden: Collection[str] = ()) -> dict[str, Any] | None:
@@ -122,7 +134,8 @@ def git_state(folder: Path, hidden: Collection[str] = ()) -> dict[str, Any] | No
     A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole. What looks like a secret
     in it is left out. Whether there are changes is None where git does not say so in time.
 
-    hidden: variables that git does not get, nor the filters that a repository's settings have it start.
+    hidden: variables that hold secrets. The patch does not have their values, and git does not get them, nor
+    the filters that a repository's settings have it start.
     """
     git = partial(_git, folder, hidden=hidden)
     commit = git("rev-parse", "HEAD")
@@ -132,7 +145,7 @@ def git_state(folder: Path, hidden: Collection[str] = ()) -> dict[str, Any] | No
     root, changes = (git("rev-parse", "--show-toplevel") or "").strip(), git("status", "--porcelain")
     told = "" if changes == "" else git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
     patch = told or ""
-    kept = without_keys(patch, PATCH_LIMIT)
+    kept = without_keys(patch, PATCH_LIMIT, hidden)
     return {
         "root": root,
         "commit": commit.strip(),
@@ -144,13 +157,20 @@ def git_state(folder: Path, hidden: Collection[str] = ()) -> dict[str, Any] | No
     }
 
 
-def without_keys(patch: str, limit: int | None = None) -> str:
+def without_keys(patch: str, limit: int | None = None, hidden: Collection[str] = ()) -> str:
     """A patch without what looks like keys in it, and without values of variables that look secret.
 
-    limit: so many characters of it, from which nobody knows the half of a value that it cuts in two.
+    Args:
+        limit: at most so many characters of it. What is cut in two is no longer known for a secret, so values
+            are looked for in all of the patch, and what a pattern may have seen half of is not kept.
+        hidden: variables that hold secrets, whatever they are called.
     """
-    values = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
-    return _without_patterns(str(without(patch, values))[:limit])
+    values = [value.strip() for name, value in os.environ.items() if _is_secret(name, value, hidden)]
+    text: str = without(patch, values)
+    if limit is None or len(text) <= limit + PATCH_MARGIN:
+        return _without_patterns(text)[:limit]
+    seen = _without_patterns(text[: limit + PATCH_MARGIN])
+    return seen[: min(limit, max(0, len(seen) - PATCH_MARGIN))]
 
 
 def without_tokens(text: str) -> str:
@@ -172,13 +192,13 @@ def _bits(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
-def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
+def uncommitted(file: Path, apart: Collection[Path] = (), hidden: Collection[str] = ()) -> list[str] | None:
     """What no commit of the checkout that holds a file has, as git status tells it; None without a checkout.
 
-    apart: folders of results, which are no part of it. Raises UsageError where git does not answer: what is
-    not known is not clean.
+    apart: folders of results, which are no part of it. hidden: variables that git does not get, nor its
+    filters. Raises UsageError where git does not answer: what is not known is not clean.
     """
-    git = partial(_git, file.absolute().parent)
+    git = partial(_git, file.absolute().parent, hidden=hidden)
     root = git("rev-parse", "--show-toplevel")
     if root is None or git("rev-parse", "HEAD") is None:
         return None

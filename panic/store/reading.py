@@ -396,7 +396,7 @@ def earlier_failures(store: Store, run: int) -> list[FailureRow]:
     return [FailureRow(**dict(zip(names, row, strict=True))) for row in rows]
 
 
-def among(column: str, chosen: Sequence[Any] | None) -> tuple[str, list[str]]:
+def one_of(column: str, chosen: Sequence[Any] | None) -> tuple[str, list[str]]:
     """A condition, and its parameters: that a column is one of these; of None anything is.
 
     One that decides both when it is asked (`? ISNULL OR ...`) is held against every row of a table.
@@ -412,7 +412,7 @@ def run_counts(store: Store, experiments: Sequence[int] | None = None) -> list[t
     Of these experiments, or of all, as far as they have runs.
     """
     states = ", ".join(f"sum(state = '{state}')" for state in ("todo", "running", *ENDED))
-    these, parameters = among("experiment", experiments)
+    these, parameters = one_of("experiment", experiments)
     rows: list[tuple[int, ...]] = store.db.rows(
         f"WITH counted AS (SELECT experiment, {NUM_STEPS} AS num_steps, {RUN_STATE} AS state"
         f" FROM run {RUN_ENDS} WHERE {these})"

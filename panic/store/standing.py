@@ -62,7 +62,7 @@ class Standing:
 def last_sessions(store: Store, experiments: Sequence[int] | None = None) -> dict[int, LastSession]:
     """The newest session of each of these experiments, or of all, and whether its process works on it."""
     driver = store.lock_holder
-    these, parameters = reading.among("experiment", experiments)
+    these, parameters = reading.one_of("experiment", experiments)
     newest = f"SELECT max(id) FROM session WHERE experiment NOTNULL AND {these} GROUP BY experiment"
     rows = store.db.rows(
         "SELECT experiment, session.id, pid, host, started_at, ended_at, end_state, session.config,"

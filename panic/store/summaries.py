@@ -132,7 +132,7 @@ def _open(path: Path) -> apsw.Connection:
 
 def stamps(store: Store, experiments: Sequence[int] | None = None) -> list[tuple[int, str, int]]:
     """(row, uid, stamp) of experiments, or of all."""
-    these, parameters = reading.among("id", experiments)
+    these, parameters = reading.one_of("id", experiments)
     rows: list[tuple[int, str, int]] = store.db.rows(
         "SELECT id, uid, coalesce(stamp, 0) FROM experiment LEFT JOIN change ON change.experiment = id"
         f" WHERE {these}",
@@ -191,7 +191,7 @@ def settled(
         with opened(store) as file, contextlib.suppress(apsw.Error, UnicodeDecodeError):
             if file is not None:
                 uids = None if experiments is None else [uid for _, uid, _ in wanted]
-                these, parameters = reading.among("uid", uids)
+                these, parameters = reading.one_of("uid", uids)
                 rows = file.execute(f"SELECT uid, stamp, state FROM settled WHERE {these}", parameters)
                 known = {(uid, stamp): state for uid, stamp, state in rows if state in STATES}
     found = {row: known[uid, stamp] for row, uid, stamp in wanted if (uid, stamp) in known}
@@ -214,7 +214,7 @@ def has_file(store: Store) -> bool:
 
 
 def _known(file: apsw.Connection, uids: Sequence[str] | None) -> dict[str, list[Any]]:
-    these, parameters = reading.among("uid", uids)
+    these, parameters = reading.one_of("uid", uids)
     sql = f"SELECT uid, stamp, at, {', '.join(COUNTS)} FROM counts WHERE {these}"
     try:
         rows = file.execute(sql, parameters).fetchall()

@@ -280,7 +280,7 @@ def forget_failures(
 
     How they failed is kept as an attempt. runs: these alone.
     """
-    of_runs, parameters = reading.among("run", runs)
+    of_runs, parameters = reading.one_of("run", runs)
     these = (
         "FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?) AND coalesce(kind = ?, TRUE)"
         f" AND {of_runs}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
 
-from panic.cli.destinations import REPORT_MARK, WORKING, claim_file, claim_folder, claim_report
+from panic.cli.destinations import REPORT_MARK, WORKING, _take_back, claim_file, claim_folder, claim_report
 from panic.errors import NotFound, StoreError, UsageError
+from tests.rights import folder_of_others, without_rights
 
 from .conftest import Invoke
 
@@ -90,6 +92,77 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "link.svg").is_symlink()
     with claim_file(Path(os.devnull), force=True) as device:
         assert device == Path(os.devnull)  # nothing takes its place
+
+
+def test_of_several_files_all_are_put_there_or_none(tmp_path: Path) -> None:
+    """Those before the one that somebody else had put there stayed."""
+    with pytest.raises(UsageError, match="b is there already"), claim_folder(tmp_path, force=False) as place:  # noqa: PT012
+        for name in ("a", "b", "c"):
+            (place / name).write_text("ours")
+        (tmp_path / "b").write_text("theirs")
+    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"b": "theirs"}
+
+
+def test_what_is_taken_back_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "ours").touch()
+    (tmp_path / "theirs").touch()
+    _take_back(tmp_path / "theirs", (tmp_path / "ours").stat())
+    assert (tmp_path / "theirs").exists()
+    _take_back(tmp_path / "ours", (tmp_path / "ours").stat())
+    assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("claim", [claim_file, claim_folder])
+def test_what_is_overwritten_keeps_its_mode_and_links_lead_where_they_led(
+    tmp_path: Path, claim: Claim
+) -> None:
+    """A private file was one that all may read; links in folders became files."""
+    path = tmp_path / "x.svg"
+    path.write_text("private")
+    path.chmod(0o600)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "x.svg").symlink_to(path)
+    for own, folder in (("once", tmp_path), ("again", tmp_path / "links")):
+        named = folder if claim is claim_folder else folder / "x.svg"
+        assert written(claim, named, own, None, force=True, fails=False) == own
+        assert (path.read_text(), path.stat().st_mode & 0o777) == (own, 0o600)
+    assert (tmp_path / "links" / "x.svg").is_symlink()
+
+
+def test_a_link_to_another_file_system_or_a_device_is_written_through(tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system")
+    with tempfile.TemporaryDirectory(dir=other) as folder:
+        there = Path(folder, "there")
+        there.touch(0o600)
+        (tmp_path / "x.svg").symlink_to(there)
+        (tmp_path / "y.svg").symlink_to(os.devnull)
+        with claim_folder(tmp_path, force=True) as place:
+            (place / "x.svg").write_text("through")
+            (place / "y.svg").write_text("nowhere")
+        assert (there.read_text(), there.stat().st_mode & 0o777) == ("through", 0o600)
+    assert (tmp_path / "x.svg").is_symlink()
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_file_that_may_be_written_is_overwritten_also_where_its_folder_may_not() -> None:
+    with folder_of_others() as folder:
+        (folder / "x.svg").write_text("before")
+        (folder / "x.svg").chmod(0o666)
+        (folder / "closed.svg").touch(0o444)
+        folder.chmod(0o555)
+        with without_rights():
+            assert written(claim_file, folder / "x.svg", "ours", None, force=True, fails=False) == "ours"
+            with pytest.raises(NotFound):
+                written(claim_file, folder / "x.svg", "half", None, force=True, fails=True)
+            for name in ("closed.svg", "new.svg"):
+                with pytest.raises(PermissionError) as caught:
+                    written(claim_file, folder / name, "ours", None, force=True, fails=False)
+                assert caught.value.filename == str(folder / name)
+        assert (folder / "x.svg").read_text() == "ours"
+        assert (folder / "x.svg").stat().st_mode & 0o777 == 0o666
+        assert {one.name for one in folder.iterdir()} == {"x.svg", "closed.svg"}
 
 
 def test_errors_speak_of_the_file_that_was_asked_for(tmp_path: Path) -> None:

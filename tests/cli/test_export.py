@@ -125,5 +125,6 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(panic: Invoke, sto
     command = [sys.executable, "-c", FULL, "export", "--output", "tables"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
+    assert "rows" not in done.stdout, "of files that are nowhere"
     assert re.search(r"tables/output.parquet cannot be written: .*File too large", done.stderr)
     assert not Path("tables").exists()

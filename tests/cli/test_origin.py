@@ -83,6 +83,31 @@ def test_enforce_clean_refuses_what_no_commit_has(panic: Invoke, repository: Pat
     assert "in no git repository" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "optimize", "slurm"])
+def test_filters_of_a_repository_saw_the_key_of_an_endpoint_where_all_had_to_be_committed(
+    panic: Invoke, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A repository's own settings have git start them, to see what is committed."""
+    monkeypatch.setenv("SOME_NAME", "tahini")
+    monkeypatch.setenv("OTHER_NAME", "falafel")
+    (tmp_path / "panic.toml").write_text("enforce_clean = true\n")
+    git(repository, "config", "filter.look.clean", f"env >> '{tmp_path}/seen'; cat")
+    (repository / ".gitattributes").write_text("*.yaml filter=look\n")
+    config = repository / "demo.yaml"
+    said = '{base: "openai:x", base_url: "http://127.0.0.1:9", task: embedding, api_key_env: SOME_NAME}'
+    changes = ["--set", f"models.chat={said}", "--set", "notify={to: [OTHER_NAME]}"]
+    config.write_text(config.read_text().replace("demo", "domo"))  # of the same length: git has to look
+    look = "max_length={optimize: {from: 2, to: 3, whole: true}}"
+    more = {"optimize": ["--maximise", "entropy", "--set", look]}
+    done = panic(command, config, *more.get(command, []), *changes)
+    assert done.exit_code == 2
+    assert "has what no commit has" in done.stderr
+    seen = (tmp_path / "seen").read_text()
+    assert "PATH=" in seen
+    assert "tahini" not in seen
+    assert "falafel" not in seen
+
+
 def test_an_ignored_config_is_not_clean(panic: Invoke, repository: Path) -> None:
     (repository / ".gitignore").write_text("*.yaml\n")
     git(repository, "rm", "--cached", "demo.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -270,3 +271,18 @@ def test_where_results_were_made_is_what_the_last_session_says_that_says_it(path
         assert found["source of panic"] == (None, here["source_digest"])
         assert found["numpy"] == (None, versions["numpy"])
         assert "python" not in found
+
+
+def test_to_compare_machines_git_is_not_asked(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filters of a repository were started for it, which saw the keys of endpoints."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\ntouch '{tmp_path / 'asked'}'\nexit 3\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with Store(path) as store:
+        verifying._surroundings(store, 1)
+    assert not (tmp_path / "asked").exists()
+    assert provenance.surroundings().items() <= provenance.provenance().items()
+    assert (tmp_path / "asked").exists()

@@ -19,7 +19,7 @@ from panic.store.trainings import keep, list_trainings, mark_deleted
 from tests.engine.conftest import make_config
 from tests.store.sample import Sample, batch, entry, remark
 from tests.store.test_merge import interrupt
-from tests.store.test_merge_orders import NEW, OLD, read, write
+from tests.store.test_merge_orders import NEW, OLD, Runs, read, write
 from tests.store.test_merge_tables import change
 
 ME = Author(name="me")
@@ -167,19 +167,75 @@ def test_a_config_is_the_union_of_what_was_asked_for(tmp_path: Path, order: tupl
 
 
 @pytest.mark.parametrize("begun", [["state 0", "state 9"], ["state 9", "state 0"]])
-def test_what_the_target_says_of_a_state_holds_though_one_of_its_runs_gave_way(
+def test_what_other_runs_of_the_target_say_of_a_state_holds_against_theirs(
     tmp_path: Path, begun: list[str]
 ) -> None:
-    """Two runs had the state; where the first of them gave way, others went on otherwise from it."""
+    """Two runs have the state; would the first of them give way, the target had two outputs of it."""
     into, source = tmp_path / "into", tmp_path / "source"
     write(into, dict.fromkeys(begun, OLD["state 0"]))
     write(source, dict.fromkeys(("state 0", "state 20"), OTHERWISE["state 0"]))
     merged = merge([source], into, keep="theirs")
-    assert (merged.num_settled, merged.num_runs) == (1, 0)
+    assert (merged.num_settled, merged.num_runs) == (0, 0)
+    for told, run, other in zip(merged.conflicts, (0, 20), (9, min), strict=True):
+        assert f"the run of m from 'state {run}'" in told
+        assert other == min or f"it meets test: the run of m from 'state {other}'" in told
+    assert read(into) == dict.fromkeys(begun, OLD["state 0"])
+
+
+FIRST: Runs = {"state 0": ["state 1", "state 2", "state 3"], "state 30": ["state 31", "state 0", "state 1"]}
+"""The second run holds against another one from "state 0" that the first one is as it is."""
+AGAINST = {"state 0": ["state 5", "state 7", "state 8"]}
+
+
+def test_a_run_that_stays_holds_against_theirs_too(tmp_path: Path) -> None:
+    """Beside the one in conflict only that from "state 0", which has to stay, says where "state 1" leads."""
+    into, source = tmp_path / "into", tmp_path / "source"
+    own = FIRST | {"state 10": ["state 11", "state 1", "state 2"]}
+    write(into, own)
+    write(source, AGAINST | {"state 10": ["state 11", "state 1", "state 4"]})
+    merged = merge([source], into, keep="theirs")
+    assert merged.num_settled == 0
+    assert ["'state 30'" in told for told in merged.conflicts] == [True, False]
+    assert "'state 10'" in merged.conflicts[1]
+    assert read(into) == own
+
+
+def test_a_run_that_stays_is_beyond_dispute_as_before(tmp_path: Path) -> None:
+    """What came first agrees with it; what comes last differs from both, and is refused alone."""
+    into, agrees = tmp_path / "into", {"state 20": FIRST["state 0"]}
+    for name, runs in (
+        ("into", FIRST),
+        ("1", agrees),
+        ("2", AGAINST | {"state 40": ["state 1", "state 9", "state 12"]}),
+    ):
+        write(tmp_path / name, runs)
+    merged = merge([tmp_path / "1", tmp_path / "2"], into, keep="theirs")
+    assert (merged.num_settled, len(merged.conflicts)) == (0, 2)
+    assert read(into) == FIRST | agrees
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_the_caller_chose_is_beyond_dispute(
+    tmp_path: Path, order: tuple[int, int], is_own: bool
+) -> None:
+    """Where a source came before that has a run which contradicts it, that one goes again.
+
+    Of two sources that have the run in conflict the last is chosen; of one and the target the one.
+    """
+    into = tmp_path / "into"
+    write(into, OLD if is_own else {})
+    contents = [{"state 20": OLD["state 0"]}, OTHERWISE | {"state 21": OTHERWISE["state 0"]}]
+    if not is_own:
+        contents[0] |= OLD
+    for number, runs in enumerate(contents):
+        write(tmp_path / str(number), runs)
+    merged = merge([tmp_path / str(number) for number in order], into, keep="theirs")
+    chosen = contents[1 if is_own else order[-1]]
+    assert read(into) == chosen
+    assert merged.num_settled == 1
     [told] = merged.conflicts
-    assert "the run of m from 'state 20'" in told
-    assert "it meets test: the run of m from 'state 9'" in told
-    assert read(into) == {"state 0": OTHERWISE["state 0"], "state 9": OLD["state 0"]}
+    assert ("the run of m from 'state 20'" in told) == ("state 20" not in chosen)
 
 
 def test_runs_that_give_way_together_leave_no_states(tmp_path: Path) -> None:
@@ -188,7 +244,7 @@ def test_runs_that_give_way_together_leave_no_states(tmp_path: Path) -> None:
     theirs = dict.fromkeys(("state 0", "state 9", "state 20"), OTHERWISE["state 0"])
     write(source, theirs)
     merged = merge([source], into, keep="theirs")
-    assert (merged.num_settled, merged.conflicts) == (2, [])
+    assert (merged.num_settled, merged.num_meeting, merged.conflicts) == (2, 0, [])
     assert read(into) == theirs
 
 

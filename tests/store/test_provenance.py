@@ -17,6 +17,7 @@ from panic.errors import UsageError
 from panic.store import Store, writing
 from panic.store.provenance import (
     PATCH_LIMIT,
+    PATCH_MARGIN,
     git_state,
     hardware,
     packages,
@@ -120,6 +121,49 @@ def test_the_half_of_a_secret_is_not_what_a_patch_ends_with(checkout, monkeypatc
         kept = git_state(checkout)["patch"]
         assert len(kept) == PATCH_LIMIT
         assert kept.endswith(f"x(redacted){'x' * 99}"[: known + 1])
+
+
+def test_the_half_of_a_secret_that_only_the_config_names_ended_a_patch(checkout, monkeypatch):
+    """It was cut out of what had been kept: the names of variables of endpoints look like nothing."""
+    secret = "my own words that only the config knows of"
+    monkeypatch.setenv("SOME_NAME", f" {secret}\n")
+    (checkout / "code.py").write_text("x")
+    begin = git_state(checkout)["patch"].index("+x") + 1
+    for known in range(1, len(secret) + 1, 9):
+        text = "x" * (PATCH_LIMIT - begin - known)
+        (checkout / "code.py").write_text(f"{text}{secret}{'x' * 99}")
+        kept = git_state(checkout, {"SOME_NAME"})["patch"]
+        assert kept.endswith(f"x(redacted){'x' * 99}"[: known + 1])
+        assert provenance({"SOME_NAME"}, checkout)["repository"]["patch"] == kept
+
+
+@pytest.mark.parametrize(
+    ("secret", "part"),
+    [
+        ("password = 'Tr0ub4dor&3-swordfish'", "Tr0"),
+        ("https://me:swordfish@a.example/b", "swo"),
+        ("hf_swordfishAbCdEfGhIjKlMn", "swo"),
+    ],
+)
+@pytest.mark.parametrize(
+    "before",
+    ["", "diff --git a/.env b/.env\n" + "+A=b\n" * 1800 + "diff --git a/x b/x\n"],
+    ids=["", "shorter"],
+)
+def test_the_half_of_a_secret_that_a_pattern_finds_ended_a_patch(secret, part, before):
+    """Also of one that lies behind the limit, until what stands before it is left out."""
+    limit = 10_000
+    for end in (limit, limit + PATCH_MARGIN):
+        for known in range(1, len(secret) + 1, 2):
+            filled = before + "+ x y\n" * ((end - known - len(before)) // 6)
+            text = filled + " " * (end - known - len(filled)) + secret + "\n+ x y" * 2_000
+            kept = without_keys(text, limit)
+            assert part not in kept
+            assert limit - len(before) - len(secret) < len(kept) <= limit
+
+
+def test_a_secret_that_begins_with_another_one_is_left_out_as_a_whole():
+    assert without("correct-horse-battery", ["correct-horse", "correct-horse-battery"]) == "(redacted)"
 
 
 def test_no_checkout(tmp_path, checkout):
@@ -329,6 +373,12 @@ def test_a_filter_of_the_repository_does_not_get_a_key(checkout, monkeypatch):
     (checkout / ".gitattributes").write_text("code.py filter=look\n")
     (checkout / "code.py").write_text("two\n")
     assert provenance({"SOME_NAME"}, checkout)["repository"]["dirty"]
+    seen = (checkout / "seen").read_text()
+    assert "PATH=" in seen
+    assert "tahini" not in seen
+    (checkout / "seen").unlink()
+    os.utime(checkout / "code.py", ns=(0, 0))  # else git knows already
+    assert " M code.py" in uncommitted(checkout / "code.py", hidden={"SOME_NAME"})
     seen = (checkout / "seen").read_text()
     assert "PATH=" in seen
     assert "tahini" not in seen

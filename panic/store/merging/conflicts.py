@@ -7,6 +7,9 @@ the source in hand of which nothing is taken, because they are refused or were d
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from panic.store import reading
 from panic.store.codec import PROMPT, decode_network
 from panic.store.merging.meetings import forget
@@ -17,6 +20,7 @@ from panic.store.store import Store
 RESULTS = ("invocation", "intervention", "stuck", "repeated", "failure", "attempt", "diagram")
 MOST = 60
 """Characters of a prompt that are told."""
+_THESE = "(SELECT value FROM json_each(?))"
 _STEPS = "(SELECT count(*) FROM {0}.invocation WHERE run = {1})"
 _ENDED = (
     "(SELECT count(*) FROM {0}.stuck WHERE run = {1}) + (SELECT count(*) FROM {0}.repeated WHERE run = {1})"
@@ -98,37 +102,43 @@ def told(walk: Walk, run: int) -> str:
     return f"{name}: the run of {models} from {prompt[:MOST]!r}, seed {seed}, repeat {repeat}{in_arm}"
 
 
-def leave(walk: Walk, run: int) -> None:
-    """Take nothing of a run from the source in hand."""
-    walk.connection.execute("DELETE FROM temp.map_run WHERE new = ?", (run,))
+def leave(walk: Walk, runs: Sequence[int]) -> None:
+    """Take nothing of these runs from the source in hand."""
+    walk.connection.execute(f"DELETE FROM temp.map_run WHERE new IN {_THESE}", (json.dumps(runs),))
 
 
-def refuse(walk: Walk, run: int) -> None:
-    """Take nothing of a run from any source; what has come of it in this merge goes."""
-    connection = walk.connection
-    connection.execute("INSERT INTO temp.left_out SELECT old, TRUE FROM temp.map_run WHERE new = ?", (run,))
-    leave(walk, run)
+def refuse(walk: Walk, runs: Sequence[int]) -> None:
+    """Take nothing of these runs from any source; what has come of them in this merge goes."""
+    if not runs:
+        return
+    connection, these = walk.connection, (json.dumps(runs),)
+    connection.execute(
+        f"INSERT INTO temp.left_out SELECT old, TRUE FROM temp.map_run WHERE new IN {_THESE}", these
+    )
+    leave(walk, runs)
     connection.execute(
         "INSERT OR IGNORE INTO temp.refused SELECT digest, experiment, network, seed, repeat, arm"
-        " FROM main.run JOIN main.output ON output.id = prompt WHERE run.id = ?",
-        (run,),
+        f" FROM main.run JOIN main.output ON output.id = prompt WHERE run.id IN {_THESE}",
+        these,
     )
-    if run > walk.value("SELECT run FROM temp.first"):
-        clear(walk, run)
-        forget(walk, run)
-        connection.execute(
-            "DELETE FROM main.annotation WHERE target_kind = 'run' AND target ="
-            f" (SELECT run_uid(name, network, {PROMPT}, seed, repeat, arm) FROM main.run JOIN main.experiment"
-            " ON experiment.id = experiment JOIN main.output ON output.id = prompt WHERE run.id = ?)",
-            (run,),
-        )
-        connection.execute("DELETE FROM main.run WHERE id = ?", (run,))
+    first = walk.value("SELECT run FROM temp.first")
+    came = [run for run in runs if run > first]
+    clear(walk, came)
+    forget(walk, came)
+    these = (json.dumps(came),)
+    connection.execute(
+        "DELETE FROM main.annotation WHERE target_kind = 'run' AND target IN"
+        f" (SELECT run_uid(name, network, {PROMPT}, seed, repeat, arm) FROM main.run JOIN main.experiment"
+        f" ON experiment.id = experiment JOIN main.output ON output.id = prompt WHERE run.id IN {_THESE})",
+        these,
+    )
+    connection.execute(f"DELETE FROM main.run WHERE id IN {_THESE}", these)
 
 
-def clear(walk: Walk, run: int) -> None:
-    """Remove the results of a run from the target."""
+def clear(walk: Walk, runs: Sequence[int]) -> None:
+    """Remove the results of these runs from the target."""
     for table in RESULTS:
-        walk.connection.execute(f"DELETE FROM main.{table} WHERE run = ?", (run,))
+        walk.connection.execute(f"DELETE FROM main.{table} WHERE run IN {_THESE}", (json.dumps(runs),))
 
 
 def sweep(walk: Walk) -> None:

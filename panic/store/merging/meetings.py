@@ -3,12 +3,14 @@
 A state is (experiment, model, shape, seed, input), as in the engine's memo. `temp.memo` keeps the first
 output of each, also of runs that do not come because they are in conflict: so it does not matter which source
 came first. A state with two outputs is disputed, and no run that has it comes, except that the target's own
-states are beyond dispute: what differs from them does not come. Nothing is kept of models that are not
-repeatable, of imports and of null models, whose outputs do not follow from it.
+states are beyond dispute, those of runs included that the caller has chosen of a source: what differs from
+them does not come. Nothing is kept of models that are not repeatable, of imports and of null models, whose
+outputs do not follow from it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +42,10 @@ _THEIRS = (
 )
 _COMING = _THEIRS.format(run="own.new", runs="temp.map_run AS own")
 _REFUSED = _THEIRS.format(run="NULL", runs="(SELECT run AS old FROM temp.left_out WHERE is_refused) AS own")
+_CHOSEN = (
+    f"SELECT experiment, model, epoch, padded_size, seed, input, output, run, FALSE, TRUE FROM ({_COMING})"
+)
+_THESE = "(SELECT value FROM json_each(?))"
 _DIFFERS = "(memo.is_disputed OR memo.output <> s.output)"
 _SAME = " AND ".join(f"memo.{column} = s.{column}" for column in _KEY)
 
@@ -64,7 +70,17 @@ def open_memo(walk: Walk) -> None:
         " seed INTEGER, input INTEGER, output INTEGER, run INTEGER, is_disputed INTEGER, is_own INTEGER,"
         f" PRIMARY KEY ({', '.join(_KEY)})) WITHOUT ROWID"  # typed, or the key is not searched by
     )
-    walk.connection.execute(f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE TRUE{_OWN}")
+    walk.connection.execute("CREATE TEMP TABLE chosen (run INTEGER PRIMARY KEY)")
+    _remember(walk, f"{_STATES} WHERE TRUE{_OWN}")
+
+
+def _remember(walk: Walk, states: str, *parameters: object) -> None:
+    """Remember these states unless they are known; what is the target's own is beyond dispute from now on."""
+    walk.connection.execute(
+        f"INSERT INTO temp.memo {states} ON CONFLICT DO UPDATE SET (output, run, is_disputed, is_own) ="
+        " (excluded.output, excluded.run, FALSE, TRUE) WHERE excluded.is_own AND NOT memo.is_own",
+        parameters,
+    )
 
 
 def meetings(walk: Walk) -> list[Meeting]:
@@ -73,13 +89,15 @@ def meetings(walk: Walk) -> list[Meeting]:
     Where any goes on otherwise, also those that came with sources before and have a state of it.
     """
     found = _meetings(walk)
-    is_refused = walk.value("SELECT EXISTS (SELECT 1 FROM temp.left_out WHERE is_refused)")
-    if not is_refused and all(one.is_equal for one in found):
+    is_changed = walk.value(
+        "SELECT EXISTS (SELECT 1 FROM temp.left_out WHERE is_refused) OR EXISTS (SELECT 1 FROM temp.chosen)"
+    )
+    if not is_changed and all(one.is_equal for one in found):
         return found
     _dispute(walk)
     before = walk.rows(
         f"SELECT DISTINCT s.run FROM ({_STATES} WHERE run.id > (SELECT run FROM temp.first)"
-        f" AND run.id <= ?{_OWN}) AS s CROSS JOIN temp.memo ON {_SAME} WHERE memo.is_disputed",
+        f" AND run.id <= ?{_OWN}) AS s CROSS JOIN temp.memo ON {_SAME} WHERE {_DIFFERS}",
         walk.last["run"],
     )
     came = [Meeting(run=run, other=None, is_new=False, is_equal=False) for (run,) in before]
@@ -90,7 +108,7 @@ def _meetings(walk: Walk) -> list[Meeting]:
     rows = walk.rows(
         f"SELECT s.run, min(CASE WHEN {_DIFFERS} THEN memo.run END), min(memo.run), max({_DIFFERS})"
         f" FROM ({_COMING}) AS s CROSS JOIN temp.memo ON {_SAME}"
-        " WHERE s.run > ? AND memo.run IS NOT s.run GROUP BY s.run",
+        " WHERE s.run > ? AND coalesce(memo.run, 0) NOT IN (SELECT run FROM temp.chosen) GROUP BY s.run",
         walk.last["run"],
     )
     return [
@@ -113,9 +131,9 @@ def _dispute(walk: Walk) -> None:
         )
 
 
-def forget(walk: Walk, run: int) -> None:
+def forget(walk: Walk, runs: Sequence[int]) -> None:
     """Say no more of whose a state is: the number of a run that goes may be given to another one."""
-    walk.connection.execute("UPDATE temp.memo SET run = NULL WHERE run = ?", (run,))
+    walk.connection.execute(f"UPDATE temp.memo SET run = NULL WHERE run IN {_THESE}", (json.dumps(runs),))
 
 
 def remember_refused(walk: Walk) -> None:
@@ -127,14 +145,33 @@ def remember_refused(walk: Walk) -> None:
     )
 
 
-def give_way(walk: Walk, runs: Sequence[int]) -> None:
-    """Forget the states of runs, cleared by now, whose places another store's take; others may have them."""
-    walk.connection.executemany("DELETE FROM temp.memo WHERE run = ?", [(run,) for run in runs])
-    walk.connection.execute(f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE TRUE{_OWN}")
+def give_way(walk: Walk, runs: Sequence[int]) -> list[Meeting]:
+    """Let the source's content of runs count instead of the target's; whose cannot, and what it contradicts.
+
+    A run stays where what comes goes on otherwise from a state that other runs of the target have: those say
+    what is right there, and once it stays it is one of them. A state in dispute is nobody's (`forget`), so
+    what earlier sources have said of it is not lost with the runs that give way.
+    """
+    walk.connection.execute("DELETE FROM temp.chosen")
+    if not runs:
+        return []
+    chosen = "(SELECT run FROM temp.chosen)"
+    walk.connection.execute("INSERT INTO temp.chosen SELECT value FROM json_each(?)", (json.dumps(runs),))
+    walk.connection.execute(f"DELETE FROM temp.memo WHERE run IN {chosen}")
+    _remember(walk, f"{_STATES} WHERE run.id NOT IN {chosen}{_OWN}")
+    found = []
+    while stay := walk.rows(
+        f"SELECT s.run, min(memo.run) FROM ({_COMING}) AS s CROSS JOIN temp.memo ON {_SAME}"
+        f" WHERE s.run IN {chosen} AND memo.is_own AND memo.output <> s.output GROUP BY s.run"
+    ):
+        found += [Meeting(run=run, other=other, is_new=True, is_equal=False) for run, other in stay]
+        these = json.dumps([run for run, _ in stay])
+        walk.connection.execute(f"DELETE FROM temp.chosen WHERE run IN {_THESE}", (these,))
+        _remember(walk, f"{_STATES} WHERE run.id IN {_THESE}{_OWN}", these)
+    _remember(walk, f"{_CHOSEN} WHERE run IN {chosen}")
+    return found
 
 
 def remember(walk: Walk) -> None:
     """Remember the states of what has come from a source."""
-    walk.connection.execute(
-        f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE run.id IN (SELECT new FROM temp.map_run){_OWN}"
-    )
+    _remember(walk, f"{_STATES} WHERE run.id IN (SELECT new FROM temp.map_run){_OWN}")

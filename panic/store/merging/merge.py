@@ -28,7 +28,14 @@ from panic.store.codec import decode_network, run_key, text_digest
 from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
 from panic.store.merging import conflicts, unfinished
 from panic.store.merging.experiments import join_experiments
-from panic.store.merging.meetings import give_way, meetings, open_memo, remember, remember_refused
+from panic.store.merging.meetings import (
+    Meeting,
+    give_way,
+    meetings,
+    open_memo,
+    remember,
+    remember_refused,
+)
 from panic.store.merging.remarks import choose_remarks, open_remarks, order_remarks
 from panic.store.merging.tables import BEFORE_RUNS, OF_RUNS, TABLES, Table
 from panic.store.merging.walk import Walk
@@ -73,7 +80,7 @@ def merge(
 
     Args:
         keep: whose runs stay where two have other content under one key: the target's ("mine"), or the
-            source's. By default neither is taken.
+            source's, except where others of the target's contradict it. By default neither is taken.
         with_images: whether the pixels of images come along; without them the store has lost them.
         tell: hears how far it is; what it raises ends the work, and nothing of the source in hand has come.
 
@@ -312,29 +319,29 @@ def _refuse_false_texts(walk: Walk, source: Path) -> None:
 
 def _settle(walk: Walk, source: Path, keep: Keep | None, found: Merged) -> None:
     """Find the runs in conflict, and let those come that shall."""
-    cleared = []
-    for run, why in conflicts.differing_runs(walk).items():
-        if keep is None:
+    differing = conflicts.differing_runs(walk)
+    stay = give_way(walk, list(differing) if keep == "theirs" else [])
+    if keep is None:
+        for run, why in differing.items():
             found.conflicts.append(f"{conflicts.told(walk, run)}: {why} in {source}")
-            conflicts.refuse(walk, run)
-            continue
-        found.num_settled += 1
-        if keep == "theirs":
-            conflicts.clear(walk, run)
-            cleared.append(run)
-        else:
-            conflicts.leave(walk, run)
-    if cleared:
-        give_way(walk, cleared)
+        conflicts.refuse(walk, list(differing))
+    else:
+        settled = list(differing.keys() - {one.run for one in stay})
+        found.num_settled = len(settled)
+        (conflicts.clear if keep == "theirs" else conflicts.leave)(walk, settled)
+    _refuse(walk, source, stay, found)
     met = meetings(walk)
     found.num_meeting = sum(one.is_equal for one in met)
-    differing = [one for one in met if not one.is_equal]
-    for one in differing:
+    _refuse(walk, source, [one for one in met if not one.is_equal], found)
+    remember_refused(walk)
+
+
+def _refuse(walk: Walk, source: Path, met: Sequence[Meeting], found: Merged) -> None:
+    """Tell of runs that meet others and go on otherwise, and take nothing of them."""
+    for one in met:
         where = f" in {source}" if one.is_new else ""
         other = "a run of another store" if one.other is None else conflicts.told(walk, one.other)
         found.conflicts.append(
             f"{conflicts.told(walk, one.run)}{where}: it meets {other}, and goes on otherwise"
         )
-    for one in differing:
-        conflicts.refuse(walk, one.run)
-    remember_refused(walk)
+    conflicts.refuse(walk, [one.run for one in met])
