@@ -147,7 +147,7 @@ def test_nothing_is_overwritten_without_force(panic: Invoke, store: Path) -> Non
         (["--run", "77"], 2, "has no run 77"),
         (["--step", "7"], 2, "nearest step with pictures is 6"),
         (["--run", "1", "-o", "grid.gif"], 2, "no name for a PNG"),
-        (["--run", "1", "-o", "panic-store/lock/grid.png"], 1, "panic-store/lock"),
+        (["--run", "1", "-o", "panic-store/lock/grid.png"], 2, "panic-store/lock"),
         (["--run", "1", "-o", "folder.png"], 2, "folder.png is a folder"),
         (["--step", "-1"], 2, "greater than or equal to 0"),
     ],
