@@ -101,7 +101,7 @@ def _writers(store: Store, *, images: bool) -> Iterator[tuple[str, Callable[[Pat
     """By the name of each file, what writes it and gives the number of its rows."""
 
     def whole(frame: pl.DataFrame, file: Path) -> int:
-        frame.write_parquet(file, row_group_size=_rows_at_once(frame.height, frame.estimated_size()))
+        frame.write_parquet(file, row_group_size=_rows_at_once(frame.height, int(frame.estimated_size())))
         return frame.height
 
     for name, frame in tables(store):
