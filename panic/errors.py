@@ -1,8 +1,8 @@
 """Every error a user can meet, as one tree by cause.
 
 `PanicError` carries a message that stands alone and an optional hint (the nearest fix). The command
-line prints both without a traceback and exits with `exit_code`: 1 failed, 2 usage. `nearest` finds what
-a misspelt name may have meant, for the hint.
+line prints both without a traceback and exits with `exit_code`: 1 failed, 2 usage. `nearest` and
+`nearest_path` find what a misspelt name may have meant, for the hint.
 
     >>> nearest("dmeo", ["demo", "walk"])
     ['demo']
@@ -10,7 +10,9 @@ a misspelt name may have meant, for the hint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 
 
 class PanicError(Exception):
@@ -126,3 +128,14 @@ def nearest(word: str, candidates: Iterable[str], most: int = 1) -> list[str]:
 
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     return [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=most)]
+
+
+def nearest_path(path: Path, fits: Callable[[Path], bool]) -> Path | None:
+    """What lies beside a path that is not there, fits, and is spelt most like it.
+
+    None if nothing is, or if the folder may not be listed.
+    """
+    with suppress(OSError):
+        names = sorted(other.name for other in path.parent.iterdir() if fits(other))
+        return next((path.parent / name for name in nearest(path.name, names)), None)
+    return None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from panic.store import Store
 
 CHUNK_ROWS = 100_000
-IMAGE_BYTES = 2**22
-"""About so much a row group of images has: whoever reads or writes one has a few of them in memory."""
+GROUP_BYTES = 2**22
+"""About so much a row group has: whoever reads or writes one has a few of them in memory."""
 TYPES = {"INTEGER": "Int64", "REAL": "Float64", "TEXT": "String"}
 OUTPUT_COLUMNS = {"id": "Int64", "digest": "String", "modality": "String", "text": "String"} | {
     "width": "Int64",
@@ -103,13 +103,18 @@ def _writers(store: Store, *, images: bool) -> Iterator[tuple[str, Callable[[Pat
     """By the name of each file, what writes it and gives the number of its rows."""
 
     def whole(frame: pl.DataFrame, file: Path) -> int:
-        frame.write_parquet(file)
+        frame.write_parquet(file, row_group_size=_rows_at_once(frame.height, int(frame.estimated_size())))
         return frame.height
 
     for name, frame in tables(store):
         yield name, partial(whole, frame)
     if images:
         yield "image", partial(_write_images, store)
+
+
+def _rows_at_once(number: int, num_bytes: int) -> int:
+    """How many rows a row group has, where so many of them have so many bytes."""
+    return max(1, GROUP_BYTES * number // max(1, num_bytes))
 
 
 def _write_images(store: Store, file: Path) -> int:
@@ -122,7 +127,7 @@ def _write_images(store: Store, file: Path) -> int:
     schema = pl.Schema({"digest": pl.String, "encoding": pl.String, "bytes": pl.Binary})
     num_rows = 0
     number, num_bytes = tables_of.image_bytes(store)
-    at_once = max(1, IMAGE_BYTES * number // max(1, num_bytes))
+    at_once = _rows_at_once(number, num_bytes)
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
         nonlocal num_rows

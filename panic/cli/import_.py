@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +19,6 @@ from panic.cli.render import console
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
-    import polars
-
     from panic.cli.progress import Tell
 
 BYTES_AT_ONCE = 2**22
@@ -95,7 +94,7 @@ def _restore(shared: Shared, path: Path) -> None:
     from panic.store import Store
     from panic.store.restore import restore
 
-    with telling(str(path), quiet=shared.quiet) as show:
+    with telling(str(path), quiet=shared.quiet, goes_on=False) as show:
         tables = _tables(path, show)
         with Store(shared.store_path(), write=True, create=True) as store:
             names = restore(store, tables, shlex.join(sys.argv))
@@ -105,7 +104,7 @@ def _restore(shared: Shared, path: Path) -> None:
         console().print(f"Imported: {', '.join(told) or 'nothing'}\nStore: {shared.store_path()}")
 
 
-class _Rows(Collection[dict[str, Any]]):
+class Rows(Collection[dict[str, Any]]):
     """The rows of a Parquet file, a few in memory at a time; `show` hears how many have been read.
 
     Raises UsageError for a file that cannot be read.
@@ -117,13 +116,15 @@ class _Rows(Collection[dict[str, Any]]):
         self._file, self._show = file, show
         self._frame = polars.scan_parquet(file, glob=False)
         self._height = 0
-        self._height = self._collect(self._frame.select(polars.len())).item()
+        with self._read():
+            self._height = self._frame.select(polars.len()).collect().item()
 
-    def _collect(self, frame: polars.LazyFrame) -> polars.DataFrame:
+    @contextmanager
+    def _read(self) -> Iterator[None]:
         import polars
 
         try:
-            return frame.collect()
+            yield
         except (polars.exceptions.PolarsError, OSError) as error:
             raise UsageError(f"{self._file} cannot be read: {error}") from error
         except KeyboardInterrupt:  # polars raises it whoever handles the signal
@@ -135,9 +136,12 @@ class _Rows(Collection[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         at_once = min(MOST_AT_ONCE, max(1, BYTES_AT_ONCE * self._height // self._file.stat().st_size))
-        for start in range(0, self._height, at_once):
-            self._show(f"rows read of {self._file.name}", start, self._height)
-            yield from self._collect(self._frame.slice(start, at_once)).iter_rows(named=True)
+        num_read = 0
+        with self._read():  # in batches, since each slice would decode its row group from its start
+            for batch in self._frame.collect_batches(chunk_size=at_once, maintain_order=True):
+                self._show(f"rows read of {self._file.name}", num_read, self._height)
+                yield from batch.iter_rows(named=True)
+                num_read += batch.height
 
     def __contains__(self, row: object) -> bool:
         return any(one == row for one in self)
@@ -149,7 +153,7 @@ def _tables(path: Path, show: Tell) -> dict[str, Collection[dict[str, Any]]]:
     for file in sorted(path.glob("*.parquet")):
         if file.is_symlink() or not file.is_file():
             raise UsageError(f"{file} is a link or no file, and an export has none.")
-        found[file.stem] = _Rows(file, show)
+        found[file.stem] = Rows(file, show)
     return found
 
 

@@ -41,15 +41,20 @@ def showing_progress() -> Iterator[OnProgress]:
 
 
 @contextlib.contextmanager
-def telling(name: str, *, quiet: bool) -> Iterator[Tell]:
-    """Say now and then on stderr how far long work is, and end it with Interrupted when a signal comes."""
+def telling(name: str, *, quiet: bool, goes_on: bool = True) -> Iterator[Tell]:
+    """Say now and then on stderr how far long work is, and end it with Interrupted when a signal comes.
+
+    Args:
+        goes_on: whether what was done till then stays, for the same command to go on with.
+    """
     said_at = time.monotonic()
     with stop_on_signals() as stop_requested:
 
         def tell(what: str, done: int, total: int) -> None:
             nonlocal said_at
             if stop_requested():
-                raise Interrupted(f"{name}: stopped; the same command goes on.")
+                then = "goes on" if goes_on else "begins anew"
+                raise Interrupted(f"{name}: stopped; the same command {then}.")
             if not quiet and time.monotonic() - said_at > SENTENCE_EVERY_S:
                 of = f" of {total:,}" if total else ""
                 say(f"{name}: {done:,}{of} {what}", err=True)

@@ -122,7 +122,7 @@ def _reindex(shared: Shared) -> None:
     from panic.store import Store, indexing
 
     with (
-        telling("index of texts", quiet=shared.quiet) as tell,
+        telling("index of texts", quiet=shared.quiet, goes_on=False) as tell,
         Store(shared.store_path(), write=True) as store,
     ):
         number = indexing.reindex(store, lambda done, total: tell("outputs", done, total))

@@ -38,7 +38,7 @@ def snapshot(
     from panic.store.snapshot import snapshot as take
 
     source = _folder_of(source)
-    with telling(str(target), quiet=shared.quiet) as tell:
+    with telling(str(target), quiet=shared.quiet, goes_on=False) as tell:
         taken = take(source, target, force=force, tell=tell)
     if taken.num_lost:
         say(f"{source} has lost {taken.num_lost:,} images: the snapshot lacks them, too.", err=True)
@@ -114,7 +114,7 @@ def take_up(shared: Shared, taken: Path, path: Path) -> None:
     from panic.store.snapshot import go_on_from
 
     taken = _folder_of(taken)
-    with telling(str(path), quiet=shared.quiet) as tell:
+    with telling(str(path), quiet=shared.quiet, goes_on=False) as tell:
         is_new = go_on_from(taken, path, tell=tell)
     if not shared.quiet:
         what = f"Begins with the snapshot {taken}" if is_new else f"Has all of the snapshot {taken}"

@@ -38,7 +38,7 @@ from panic.config.prompt_origins import (
     from_outputs,
     sample,
 )
-from panic.errors import ConfigError, nearest
+from panic.errors import ConfigError, nearest, nearest_path
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
 
@@ -287,9 +287,8 @@ Table = tuple[list[str], Iterator[Row]]
 def _files_nearby(file: Path, suffixes: Sequence[str]) -> str:
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}"
-    names = sorted(p.name for p in file.parent.iterdir() if p.suffix.lower() in suffixes and p.exists())
-    near = nearest(file.name, names)
-    return f"did you mean {near[0]}?" if near else ""
+    near = nearest_path(file, lambda other: other.suffix.lower() in suffixes and other.exists())
+    return f"did you mean {near.name}?" if near else ""
 
 
 def _txt(file: Path, wanted: FilePrompts) -> Table:

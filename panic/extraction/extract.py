@@ -174,7 +174,7 @@ class _Work:
     """What is computed in one go: parts that were written, rows, skipped items.
 
     rows: those that are in no part yet, of blocks that were made like `made`. written_at: when the last part
-    was.
+    was. lengths: how many numbers each model's vectors have, as its first one says.
     """
 
     wanted: Extraction
@@ -188,6 +188,7 @@ class _Work:
     rows: list[Row] = field(default_factory=list)
     made: dict[str, Any] = field(default_factory=dict)
     written_at: float = field(default_factory=time.monotonic)
+    lengths: dict[str, int] = field(default_factory=dict)
 
     def perform(self, missing: Sequence[Item]) -> None:
         """Compute these items; when that is ended by an error, what is whole is kept all the same."""
@@ -207,7 +208,8 @@ class _Work:
                     self._keep(block, pipeline)
             except PanicError:
                 for block in pipeline.open:
-                    self._keep(block, pipeline)
+                    with suppress(ModelError):
+                        self._keep(block, pipeline)
                 raise
             finally:
                 self._write()
@@ -223,7 +225,13 @@ class _Work:
         if made != self.made:
             self._write()
         self.made = made
-        rows = block.rows(self.wanted.specs)
+        rows, errors = [], []
+        for row in block.rows(self.wanted.specs):
+            try:
+                self._measure(row)
+                rows.append(row)
+            except ModelError as error:
+                errors.append(error)
         self.rows += rows
         self.num_new += len(rows)
         for place, reason in sorted(block.reasons.items()):
@@ -232,6 +240,15 @@ class _Work:
             self.skipped.append({**where, "reason": reason})
         if time.monotonic() - self.written_at >= PART_S:
             self._write()
+        if errors:
+            raise errors[0]
+
+    def _measure(self, row: Row) -> None:
+        """Raise ModelError for a vector that is not as long as those of its model that came before."""
+        for name, vector in row[2].items():
+            length = self.lengths.setdefault(name, len(vector))
+            if len(vector) != length:
+                raise ModelError(f"{name} gave vectors of {length:,} and of {len(vector):,} numbers.")
 
     def _write(self) -> None:
         """Write the rows that are in no part yet as one."""

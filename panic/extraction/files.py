@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.errors import ModelError, PanicError, UsageError
+from panic.errors import PanicError, UsageError
 from panic.extraction.inputs import Item, readable
 from panic.models.detectors import unpack
 
@@ -183,10 +183,7 @@ def _metadata(about: Mapping[str, Any]) -> dict[str, str]:
 
 
 def frame_of(rows: Sequence[Row], models: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
-    """Rows as a frame; a model's column is of lists of float32 of one length.
-
-    Raises ModelError for a model whose vectors are not all of the same length.
-    """
+    """Rows as a frame; a model's vectors, which have one length, become a column of arrays of float32."""
     items = [item for item, _, _ in rows]
     columns: dict[str, Any] = {
         "source": [readable(item.source) for item in items],
@@ -197,9 +194,6 @@ def frame_of(rows: Sequence[Row], models: Mapping[str, Mapping[str, Any]]) -> pl
     }
     for name in models:
         vectors = [vectors[name] for _, _, vectors in rows]
-        lengths = sorted({len(vector) for vector in vectors})
-        if len(lengths) > 1:
-            raise ModelError(f"{name} gave vectors of {lengths[0]:,} and of {lengths[-1]:,} numbers.")
         for column, values in _columns(name, np.stack(vectors), models[name]["regions"]).items():
             columns[column] = pl.Series(column, values, dtype=pl.Array(pl.Float32, values.shape[1:]))
     return pl.DataFrame(columns)

@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from pathlib import Path
 from panic.config.sources import decode
 from panic.engine.contents import Output, finish
 from panic.engine.importing.images import decode_image
-from panic.errors import UsageError, nearest
+from panic.errors import UsageError, nearest, nearest_path
 from panic.models.protocol import Modality
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -73,7 +73,7 @@ def list_images(folder: str, pattern: re.Pattern[str] | None = None) -> Listing:
     if not folder or root.is_file():
         raise UsageError(f"{folder or 'An empty name'} is no folder.", hint="A folder of images is needed.")
     if not root.is_dir():
-        raise UsageError(f"There is no folder {folder}.", hint=_near_path(root))
+        raise UsageError(f"There is no folder {folder}.", hint=_near_path(root, Path.is_dir))
     for path in _files_below(root, others):
         name = path.relative_to(root)
         if path.suffix.lower() not in ENDINGS:
@@ -140,10 +140,10 @@ def list_texts(file: str, column: str = "text") -> Listing:
     Raises UsageError for what cannot be read, with the row, and for equal ids.
     """
     path = Path(file)
-    if path.suffix.lower() not in TEXT_ENDINGS:
+    if not _has_texts(path):
         raise UsageError(f"{file}: texts are read from {', '.join(TEXT_ENDINGS)}.")
     if not path.is_file():
-        raise UsageError(f"There is no file {file}.", hint=_near_path(path))
+        raise UsageError(f"There is no file {file}.", hint=_near_path(path, _has_texts))
     content, found = decode(path.read_bytes(), file), []
     rows = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl}[path.suffix.lower()](file, content)
     for number, row in rows:
@@ -243,10 +243,13 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(map(readable, names[:MOST_SHOWN]))}{more}"
 
 
-def _near_path(path: Path) -> str:
-    names = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
-    near = nearest(path.name, names)
-    return f"Did you mean {path.parent / near[0]}?" if near else ""
+def _has_texts(path: Path) -> bool:
+    return path.suffix.lower() in TEXT_ENDINGS
+
+
+def _near_path(path: Path, fits: Callable[[Path], bool]) -> str:
+    near = nearest_path(path, fits)
+    return f"Did you mean {near}?" if near else ""
 
 
 def readable(text: str) -> str:

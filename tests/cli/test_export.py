@@ -13,7 +13,10 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from panic.store import Store, contents, reading
+from panic.cli import import_
+from panic.store import Commit, Store, contents, reading, writing
+from tests.reads import num_bytes_read
+from tests.store.sample import output
 
 from .conftest import Invoke
 
@@ -92,6 +95,23 @@ def test_a_folder_with_things_in_it_is_refused(panic: Invoke, store: Path) -> No
     done = panic("export", "--output", "mine/notes.txt/tables")
     assert done.exit_code == 2
     assert "mine/notes.txt is a file; a folder is needed." in done.stderr
+
+
+def test_large_tables_are_written_in_several_row_groups_and_read_once(panic: Invoke, tmp_path: Path) -> None:
+    """As slices a file was read once for each of them, each from where its row group begins."""
+    letters = np.random.default_rng(0).integers(97, 123, (100, 200_000), dtype=np.uint8)
+    with Store("panic-store", write=True, create=True) as opened:
+        writing.commit(opened, Commit(outputs=[output(row.tobytes().decode()) for row in letters]))
+    assert panic("export", "--output", "tables").exit_code == 0
+    file = Path("tables/output.parquet")
+    frame = pl.read_parquet(file)
+    assert frame.n_chunks() == 5  # row groups
+    frame.write_parquet("one.parquet", row_group_size=100)  # as they were written before
+    for path in (file, Path("one.parquet")):
+        rows = import_.Rows(path, lambda what, done, total: None)
+        before = num_bytes_read()
+        assert [row["text"] for row in rows] == frame["text"].to_list()
+        assert num_bytes_read() - before < 1.5 * path.stat().st_size
 
 
 def test_an_export_without_a_store_leaves_no_folder(panic: Invoke) -> None:

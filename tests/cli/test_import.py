@@ -76,6 +76,9 @@ def test_mistakes_are_told_before_a_store_is_made(panic: Invoke, tmp_path: Path)
     Path("chains.csv").write_text("run;step;text\na;0;x\n")
     done = panic("import", "chain.csv", "--name", "bad")
     assert (done.exit_code, done.stderr.splitlines()[1]) == (2, "Did you mean chains.csv?")
+    Path("pictures.bak").touch()  # which is nearer, and cannot be imported
+    Path("pictures_bak").mkdir()
+    assert "Did you mean pictures_bak?" in panic("import", "pictures.ba", "--name", "bad").stderr
     done = panic("import", "chains.csv", "--name", "bad")
     assert "chains.csv:1: its cells are separated by ';': commas are needed" in done.stderr
     assert done.stderr.count("\n") == 2  # and nothing of the lines below

@@ -15,7 +15,7 @@ import pytest
 
 from panic.store import Commit, Store, check, writing
 from panic.store.dump import dump
-from tests.patience import until
+from panic.store.restore import IMAGES_AT_ONCE
 from tests.store.sample import output, picture
 
 from .conftest import Invoke
@@ -31,6 +31,23 @@ finally:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """
 """`panic` that says at its end how many kB it has had."""
+SIGNALLED = """
+import os, sys
+from panic.cli import main
+from panic.store import restore
+decode, last, number = restore.decode_image, int(sys.argv.pop(1)), int(sys.argv.pop(1))
+def decoded(data):
+    global last
+    last -= 1
+    if last == 0:
+        os.kill(os.getpid(), number)
+    return decode(data)
+restore.decode_image = decoded
+main()
+"""
+"""`panic` that sends itself a signal while it imports the image of a number.
+
+From outside it might come too late."""
 
 
 def used_kb(*arguments: str) -> int:
@@ -50,17 +67,14 @@ def make_store(panic: Invoke, name: str, number: int) -> None:
             writing.commit(store, Commit(outputs=[output(picture(one, (SIDE, SIDE)))]))
 
 
-def has_images(store: str) -> bool:
-    """Whether a store has images by now; it may just be made."""
-    try:
-        return num_images(store) > 0
-    except apsw.Error:
-        return False
+def signalled(number: signal.Signals, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A `panic` that a signal comes to at its 40th image, two transactions of images after it began."""
+    command = [sys.executable, "-c", SIGNALLED, "40", str(int(number)), *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True)
 
 
 def num_images(store: str) -> int:
     with closing(apsw.Connection(f"{store}/images.sqlite", flags=apsw.SQLITE_OPEN_READONLY)) as images:
-        images.set_busy_timeout(60_000)
         return int(next(images.execute("SELECT count(*) FROM image"))[0])
 
 
@@ -83,13 +97,9 @@ def test_many_images_take_the_memory_of_a_few_and_a_kill_does_no_harm(panic: Inv
 
     assert max(more) < 0.7 * total_kb, (more, total_kb)
 
-    command = [sys.executable, "-m", "panic", "import", "many-tables", "--store", "killed"]
-    process = subprocess.Popen(command)
-    until(lambda: has_images("killed"), process)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    brought = num_images("killed")
-    assert 0 < brought < MANY
+    done = signalled(signal.SIGKILL, "import", "many-tables", "--store", "killed")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert num_images("killed") == 2 * IMAGES_AT_ONCE
     assert panic("import", "many-tables", "--store", "killed").exit_code == 0
     with Store("many") as one, Store("killed") as again:
         assert list(dump(one)) == list(dump(again))
@@ -99,12 +109,8 @@ def test_many_images_take_the_memory_of_a_few_and_a_kill_does_no_harm(panic: Inv
 def test_an_import_of_an_export_is_shown_and_ends_at_a_signal(panic: Invoke, tmp_path: Path) -> None:
     make_store(panic, "many", MANY // 2)
     assert panic("export", "--images", "-o", "tables", "--store", "many").exit_code == 0
-    command = [sys.executable, "-m", "panic", "import", "tables", "--store", "new"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    until(lambda: has_images("new"), process)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate()[1]
-    assert process.returncode == 130, told
-    assert "tables: stopped; the same command goes on." in told
+    done = signalled(signal.SIGINT, "import", "tables", "--store", "new")
+    assert done.returncode == 130, done.stderr
+    assert "tables: stopped; the same command begins anew." in done.stderr
     assert not Path("new").exists()
     assert panic("import", "tables", "--store", "new").exit_code == 0

@@ -30,6 +30,7 @@ from panic.store import Commit, NewInvocation, NewOutput, Store, check, contents
 from panic.store.codec import image_digest
 from panic.store.dump import dump
 from tests.engine.conftest import make_config
+from tests.reads import num_bytes_read
 
 Records = list[dict[str, Any]]
 NOISY = ["p", "a", "b", "a", "c", "d"]
@@ -465,6 +466,17 @@ def test_rows_of_parquet_are_counted_from_one(tmp_path: Path, monkeypatch: pytes
     polars.DataFrame(records).write_parquet(tmp_path / "chains.parquet")
     told = [line.partition(": ")[0] for line in problems(tmp_path / "chains.parquet")]
     assert told[:3] == ["chains.parquet:2", "chains.parquet:3", "chains.parquet:5"]
+
+
+def test_a_file_of_parquet_is_read_once_whatever_its_row_groups_are(tmp_path: Path) -> None:
+    """As slices it was read once for each of them."""
+    records = [row for run in range(5) for row in chain_of(map(str, range(2**15)), run)]
+    for number, name in ((None, "one"), (1000, "many")):
+        path = tmp_path / f"{name}.parquet"
+        polars.DataFrame(records).write_parquet(path, row_group_size=number, compression="uncompressed")
+        before = num_bytes_read()
+        assert sum(1 for _ in rows.read_rows(path, {}, [])) == 5 * 2**15
+        assert num_bytes_read() - before < 1.5 * path.stat().st_size
 
 
 def test_other_outputs_of_a_known_run_are_refused(tmp_path: Path) -> None:

@@ -49,3 +49,10 @@ class Ragged(Counted):
 
     def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
         return [np.ones(item.width, np.float32) for item in inputs]
+
+
+class OneOdd(Counted):
+    """A vector of three numbers for the image that is 11 wide, of two for all others."""
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
+        return [np.ones(3 if item.width == 11 else 2, np.float32) for item in inputs]

@@ -212,6 +212,16 @@ def test_vectors_of_two_lengths_are_refused(photos: str) -> None:
         extract(wanted(photos, specs={"ragged": counted("ragged", batch_of="Ragged")}))
 
 
+def test_a_vector_of_another_length_costs_no_other(photos: str) -> None:
+    """It cost all rows of the part that it would have been in."""
+    asked = wanted(photos, specs={"odd": counted("odd", batch_size=1, batch_of="OneOdd")})
+    with pytest.raises(ModelError, match="odd gave vectors of 2 and of 3 numbers"):
+        extract(asked)
+    missing = {item.id for item in look(asked).missing}
+    assert "p_11" in missing
+    assert missing <= {"p_11", *(f"p_{n}" for n in range(17, 21))}  # its block of eight is kept, too
+
+
 def test_vectors_are_float32_to_the_bit(photos: str) -> None:
     extract(wanted(photos))
     frame = pl.read_parquet("f.parquet")

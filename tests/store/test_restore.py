@@ -256,7 +256,7 @@ def without_images(tables: Tables) -> None:
         (changed("distance", a=77, b=78), "distance are of diagrams that are not there, 2 of them"),
         (changed("diagram", settings="x"), "diagram 1 has no settings"),
         (changed("diagram", settings='{"metric": 1}'), "KeyError"),
-        (changed("bars", dimension=7), "KeyError"),
+        (changed("bars", dimension=7), "not one after another, or of no dimension of it"),
         (changed("invocation", run=77), "KeyError: 77"),
         (changed("experiment", uid="x" * 32), "an id that is none"),
         (changed("stuck", period=4), "The export is not sound: run"),

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from panic.config.fields import MAX_COUNT, MAX_SEED
-from panic.errors import NotFound, UsageError, nearest
+from panic.errors import NotFound, UsageError, nearest, nearest_path
 
 FIELDS = ("run", "step", "text", "image", "network", "model", "prompt", "seed", "repeat")
 """What a row can say; `columns` tells what that is called in a file."""
@@ -83,13 +83,9 @@ def read_rows(
         yield from _folder_rows(path, problems)
         return
     if not path.is_file():
-        others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = nearest(path.name, others)
-        raise NotFound(
-            f"There is no file or folder {path}.",
-            hint=f"Did you mean {path.parent / near[0]}?" if near else "",
-        )
-    reader = next((reader for ending, reader in _READERS.items() if path.name.lower().endswith(ending)), None)
+        other = nearest_path(path, lambda other: other.is_dir() or _reader(other) is not None)
+        raise NotFound(f"There is no file or folder {path}.", hint=f"Did you mean {other}?" if other else "")
+    reader = _reader(path)
     if reader is None:
         raise UsageError(f"{path} is none of {', '.join(_READERS)}, and no folder.")
     named = {field: columns.get(field, field) for field in FIELDS}
@@ -266,11 +262,11 @@ def _parquet(path: Path, problems: list[str]) -> Lines:
 
     try:
         whole = polars.scan_parquet(path, glob=False)
-        total = whole.select(polars.len()).collect().item()
-        for start in range(0, total, PARQUET_ROWS):
-            frame = whole.slice(start, PARQUET_ROWS).collect()
-            for number, values in enumerate(frame.iter_rows(named=True), start + 1):
-                yield f"{path.name}:{number}", values
+        # In batches, since each slice would decode its row group from its start.
+        batches = whole.collect_batches(chunk_size=PARQUET_ROWS, maintain_order=True)
+        rows = chain.from_iterable(batch.iter_rows(named=True) for batch in batches)
+        for number, values in enumerate(rows, 1):
+            yield f"{path.name}:{number}", values
     except (polars.exceptions.PolarsError, OSError) as error:
         problems.append(f"{path.name}: it cannot be read ({error})")
 
@@ -284,6 +280,11 @@ _READERS: dict[str, Callable[[Path, list[str]], Lines]] = {
     ".csv.gz": _csv,
     ".parquet": _parquet,
 }
+
+
+def _reader(path: Path) -> Callable[[Path, list[str]], Lines] | None:
+    """What reads a file of this name."""
+    return next((reader for ending, reader in _READERS.items() if path.name.lower().endswith(ending)), None)
 
 
 def _folder_rows(path: Path, problems: list[str]) -> Iterator[Row]:
