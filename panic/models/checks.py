@@ -105,6 +105,8 @@ def _endpoint_problems(specs: _Models, raw: Mapping[str, Any]) -> list[Problem]:
         for field in ("budget", "stuck_after", "prices")
         if raw.get(field) and not remote
     ]
+    if raw.get("budget") == {}:
+        problems.append(Problem(("budget",), "budget has no effect: it limits neither requests nor tokens"))
     sizes, prices = raw.get("batch_sizes"), raw.get("prices")
     for name in sizes if isinstance(sizes, Mapping) else ():
         if name in remote:

@@ -257,3 +257,10 @@ def test_a_former_word_for_a_parameter_is_taken_and_told_where_it_stands() -> No
     assert wrong == {("models", "it", "instruction"): "prompt should be text"}
     [message] = problems({"networks": [["it"]], "models": {"it": {**old, "prompt": "Say:"}}}).values()
     assert "instruction is the former word for prompt" in message
+
+
+def test_a_budget_without_a_limit_is_told() -> None:
+    server = {"base": "openai:x", "base_url": "http://localhost:1/v1", "task": "text-to-text"}
+    raw = {"networks": [["chat"]], "models": {"chat": server}, "prompts": ["a"], "budget": {}}
+    assert problems(raw) == {("budget",): "budget has no effect: it limits neither requests nor tokens"}
+    assert problems(raw | {"budget": {"tokens": 0}}) == {}
