@@ -283,7 +283,7 @@ def _take(
     if not once:
         config = union(known, config).model_copy(update={"max_length": config.max_length})
     raw = config.model_dump(mode="json")
-    models = registry.resolver_of(raw, ask=not dry_run)
+    models = registry.resolver_of(raw, ask=not dry_run, has_begun=True)
     lost = {name: spec for name, spec in begun_with.items() if isinstance(models.get(name), PanicError)}
     require_trust(known, is_trusted=trust, described=lost)
     tell_trust(known, trust=trust, described=lost)

@@ -160,6 +160,7 @@ class CheckedConfig:
             base_folder=config.base_folder,
             ask=ask,
             hidden=config.notify.to if config.notify else (),
+            has_begun=True,
         )
         return cls(config=config, models=registry.Resolver(names))
 

@@ -38,11 +38,12 @@ class _Models:
         return self._resolver.get(name)
 
 
-def resolver_of(raw: Mapping[str, Any], *, ask: bool) -> Resolver:
+def resolver_of(raw: Mapping[str, Any], *, ask: bool, has_begun: bool = False) -> Resolver:
     """A resolver for the models of a raw config, without the variants that have a wrong form.
 
     Args:
         ask: whether users' files may be run, in processes of their own, where their sources do not tell all.
+        has_begun: as in `Names`.
     """
     models = raw.get("models")
     variants = {
@@ -61,7 +62,14 @@ def resolver_of(raw: Mapping[str, Any], *, ask: bool) -> Resolver:
     to = notify.get("to") if isinstance(notify, Mapping) else None
     hidden = [name for name in (to if isinstance(to, list) else [to]) if isinstance(name, str)]
     return Resolver(
-        Names(variants=variants, model_folder=folder, base_folder=base_folder, ask=ask, hidden=hidden)
+        Names(
+            variants=variants,
+            model_folder=folder,
+            base_folder=base_folder,
+            ask=ask,
+            hidden=hidden,
+            has_begun=has_begun,
+        )
     )
 
 

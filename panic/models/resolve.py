@@ -37,6 +37,7 @@ class Names:
         ask: whether a user's file may be run, in a process of its own, where its source does not tell all.
         hidden: variables of the environment that such a process does not get, as it does not get those that
             hold keys of variants.
+        has_begun: they are those of a stored experiment.
     """
 
     variants: Mapping[str, Any] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Names:
     base_folder: str | Path | None = None
     ask: bool = True
     hidden: Collection[str] = ()
+    has_begun: bool = False
 
     def path(self, text: str) -> Path:
         """An absolute path. Raises ConfigError for what cannot be one."""
@@ -95,15 +97,14 @@ class Resolver:
     def resolve(self, name: str, device_kind: str = "cpu") -> ModelSpec:
         """The spec of a model by name, its parameters checked, with the dtype it has on this kind of device.
 
-        What its own files say against them is asked when a config is checked, and not here: what has begun
-        with them goes on, also where an earlier version did not ask.
+        What its own files say against them is not asked of what has begun: an earlier version did not ask.
         The dtype that nobody asks for is the table's on "cuda" and "mps", and float32 elsewhere.
         Raises: NotFound (with the nearest name), ConfigError for parameters the model does not take.
         """
         if name in self._kept:
             return self._kept[name]
         spec = self.spec(name)
-        if problems := parameter_problems(spec, asks_files=False):
+        if problems := parameter_problems(spec, asks_files=not self.names.has_begun):
             raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
         if kinds.kind_of(spec).weights != "files":
             return replace(spec, dtype=None)

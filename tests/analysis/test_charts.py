@@ -220,8 +220,8 @@ def test_every_public_chart_is_tried():
     named = {name for maker in MAKERS.values() for name in maker.__code__.co_names}
     drawing = {name for name in charts.__all__ if name.islower()} - {
         "at_call", "beside_shuffles", "between_calls", "call_axis", "call_tip", "colour", "counted", "data",
-        "finish", "first_names", "in_order", "named", "names_of", "numbered", "outside", "plain", "save",
-        "script_json", "seconds", "spec", "themed", "vega_bundle",
+        "finish", "first_names", "in_order", "intervals", "named", "names_of", "numbered", "outside", "plain",
+        "save", "script_json", "seconds", "spec", "themed", "vega_bundle",
     }  # fmt: skip
     assert drawing <= named
 

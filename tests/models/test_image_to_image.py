@@ -317,7 +317,7 @@ def test_sizes_that_a_pipeline_does_not_draw_are_told_before_the_start(
     found = {str(one.path[-1]): one.message for one in problems if one.path[0] == "models"}
     assert found.keys() == told.keys()
     assert all(found[key].startswith(text) for key, text in told.items())
-    begun = registry.Resolver(registry.Names(variants={"it": base | parameters}))
+    begun = registry.Resolver(registry.Names(variants={"it": base | parameters}, has_begun=True))
     assert begun.resolve("it").parameters.items() >= parameters.items(), (
         "an experiment that has begun goes on"
     )
