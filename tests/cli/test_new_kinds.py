@@ -139,6 +139,16 @@ def test_renamed_and_recoded_files_are_the_same_prompts(panic: Panic, pictures: 
     assert dumped(panic) == before
 
 
+def refused(panic: Panic, networks: str, prompts: str) -> str:
+    """What is said of a config with a mistake, on one line."""
+    Path("x.yaml").write_text(
+        f"name: x\nnetworks: {networks}\nprompts: {prompts}\nseeds: [-1]\nmax_length: 2\ndevice: cpu\n"
+    )
+    done = panic("run", "x.yaml")
+    assert done.exit_code == 2
+    return " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("networks", "prompts", "told"),
     [
@@ -150,12 +160,7 @@ def test_renamed_and_recoded_files_are_the_same_prompts(panic: Panic, pictures: 
 def test_prompts_fit_their_networks(
     panic: Panic, photos: Path, networks: str, prompts: str, told: str
 ) -> None:
-    Path("x.yaml").write_text(
-        f"name: x\nnetworks: {networks}\nprompts: {prompts}\nseeds: [-1]\nmax_length: 2\ndevice: cpu\n"
-    )
-    done = panic("run", "x.yaml")
-    assert done.exit_code == 2
-    assert told in " ".join(done.stderr.split())
+    assert told in refused(panic, networks, prompts)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +175,9 @@ def test_a_mistake_in_a_prompt_is_the_only_one_that_is_told(
     panic: Panic, pictures: None, photos: Path, prompts: str, told: str
 ) -> None:
     """Of prompts that could not be read it was said that they are texts, and do not fit."""
-    Path("x.yaml").write_text(
-        f"name: x\nnetworks: [[blur]]\nprompts: {prompts}\nseeds: [-1]\nmax_length: 2\ndevice: cpu\n"
-    )
-    done = panic("run", "x.yaml")
-    assert done.exit_code == 2
-    assert told in " ".join(done.stderr.split())
-    assert "a network begins with" not in done.stderr
+    said = refused(panic, "[[blur]]", prompts)
+    assert told in said
+    assert "a network begins with" not in said
 
 
 def test_a_file_that_is_no_image_is_told(panic: Panic, photos: Path) -> None:

@@ -14,13 +14,12 @@ from panic.store import reading
 from panic.store.codec import PROMPT, decode_network
 from panic.store.merging.meetings import forget
 from panic.store.merging.tables import OF_RUNS
-from panic.store.merging.walk import Walk
+from panic.store.merging.walk import THESE, Walk
 from panic.store.store import Store
 
 RESULTS = ("invocation", "intervention", "stuck", "repeated", "failure", "attempt", "diagram")
 MOST = 60
 """Characters of a prompt that are told."""
-_THESE = "(SELECT value FROM json_each(?))"
 _STEPS = "(SELECT count(*) FROM {0}.invocation WHERE run = {1})"
 _ENDED = (
     "(SELECT count(*) FROM {0}.stuck WHERE run = {1}) + (SELECT count(*) FROM {0}.repeated WHERE run = {1})"
@@ -104,7 +103,7 @@ def told(walk: Walk, run: int) -> str:
 
 def leave(walk: Walk, runs: Sequence[int]) -> None:
     """Take nothing of these runs from the source in hand."""
-    walk.connection.execute(f"DELETE FROM temp.map_run WHERE new IN {_THESE}", (json.dumps(runs),))
+    walk.connection.execute(f"DELETE FROM temp.map_run WHERE new IN {THESE}", (json.dumps(runs),))
 
 
 def refuse(walk: Walk, runs: Sequence[int]) -> None:
@@ -113,12 +112,12 @@ def refuse(walk: Walk, runs: Sequence[int]) -> None:
         return
     connection, these = walk.connection, (json.dumps(runs),)
     connection.execute(
-        f"INSERT INTO temp.left_out SELECT old, TRUE FROM temp.map_run WHERE new IN {_THESE}", these
+        f"INSERT INTO temp.left_out SELECT old, TRUE FROM temp.map_run WHERE new IN {THESE}", these
     )
     leave(walk, runs)
     connection.execute(
         "INSERT OR IGNORE INTO temp.refused SELECT digest, experiment, network, seed, repeat, arm"
-        f" FROM main.run JOIN main.output ON output.id = prompt WHERE run.id IN {_THESE}",
+        f" FROM main.run JOIN main.output ON output.id = prompt WHERE run.id IN {THESE}",
         these,
     )
     first = walk.value("SELECT run FROM temp.first")
@@ -129,16 +128,16 @@ def refuse(walk: Walk, runs: Sequence[int]) -> None:
     connection.execute(
         "DELETE FROM main.annotation WHERE target_kind = 'run' AND target IN"
         f" (SELECT run_uid(name, network, {PROMPT}, seed, repeat, arm) FROM main.run JOIN main.experiment"
-        f" ON experiment.id = experiment JOIN main.output ON output.id = prompt WHERE run.id IN {_THESE})",
+        f" ON experiment.id = experiment JOIN main.output ON output.id = prompt WHERE run.id IN {THESE})",
         these,
     )
-    connection.execute(f"DELETE FROM main.run WHERE id IN {_THESE}", these)
+    connection.execute(f"DELETE FROM main.run WHERE id IN {THESE}", these)
 
 
 def clear(walk: Walk, runs: Sequence[int]) -> None:
     """Remove the results of these runs from the target."""
     for table in RESULTS:
-        walk.connection.execute(f"DELETE FROM main.{table} WHERE run IN {_THESE}", (json.dumps(runs),))
+        walk.connection.execute(f"DELETE FROM main.{table} WHERE run IN {THESE}", (json.dumps(runs),))
 
 
 def sweep(walk: Walk) -> None:

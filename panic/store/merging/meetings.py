@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from panic.store.merging.walk import Walk
+from panic.store.merging.walk import THESE, Walk
 
 _COMPUTED = (
     " AND {of} <> -1 AND model.is_repeatable AND {experiment} NOT IN"
@@ -45,7 +45,6 @@ _REFUSED = _THEIRS.format(run="NULL", runs="(SELECT run AS old FROM temp.left_ou
 _CHOSEN = (
     f"SELECT experiment, model, epoch, padded_size, seed, input, output, run, FALSE, TRUE FROM ({_COMING})"
 )
-_THESE = "(SELECT value FROM json_each(?))"
 _DIFFERS = "(memo.is_disputed OR memo.output <> s.output)"
 _SAME = " AND ".join(f"memo.{column} = s.{column}" for column in _KEY)
 
@@ -133,7 +132,7 @@ def _dispute(walk: Walk) -> None:
 
 def forget(walk: Walk, runs: Sequence[int]) -> None:
     """Say no more of whose a state is: the number of a run that goes may be given to another one."""
-    walk.connection.execute(f"UPDATE temp.memo SET run = NULL WHERE run IN {_THESE}", (json.dumps(runs),))
+    walk.connection.execute(f"UPDATE temp.memo SET run = NULL WHERE run IN {THESE}", (json.dumps(runs),))
 
 
 def remember_refused(walk: Walk) -> None:
@@ -166,8 +165,8 @@ def give_way(walk: Walk, runs: Sequence[int]) -> list[Meeting]:
     ):
         found += [Meeting(run=run, other=other, is_new=True, is_equal=False) for run, other in stay]
         these = json.dumps([run for run, _ in stay])
-        walk.connection.execute(f"DELETE FROM temp.chosen WHERE run IN {_THESE}", (these,))
-        _remember(walk, f"{_STATES} WHERE run.id IN {_THESE}{_OWN}", these)
+        walk.connection.execute(f"DELETE FROM temp.chosen WHERE run IN {THESE}", (these,))
+        _remember(walk, f"{_STATES} WHERE run.id IN {THESE}{_OWN}", these)
     _remember(walk, f"{_CHOSEN} WHERE run IN {chosen}")
     return found
 

@@ -16,6 +16,8 @@ import apsw
 
 from panic.store.merging.tables import TABLES, Table
 
+THESE = "(SELECT value FROM json_each(?))"
+"""A list of rows, as the parameter of a statement."""
 NUMBERED = ("experiment", *(table.name for table in TABLES if table.is_numbered))
 
 
