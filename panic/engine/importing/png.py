@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import islice
@@ -88,7 +87,7 @@ def _inflate(stream: bytes, most: int) -> bytes:
     return pixels if inflating.eof and len(pixels) == most and not inflating.unused_data else b""
 
 
-def _stored(pixels: bytes, *, checksum: bytes) -> list[bytes]:
+def _stored(pixels: bytes, *, checksum: bytes) -> list[bytes | memoryview]:
     """A chunk of pixels that are not compressed. checksum: theirs, the last four bytes of a zlib stream."""
     view = memoryview(pixels)
     parts: list[bytes | memoryview] = [IDAT + b"\x78\x01"]
@@ -96,5 +95,8 @@ def _stored(pixels: bytes, *, checksum: bytes) -> list[bytes]:
         block = view[start : start + MOST_STORED]
         is_last = start + MOST_STORED >= len(view)
         parts += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
-    body = b"".join([*parts, checksum])
-    return [(len(body) - 4).to_bytes(4), body, zlib.crc32(body).to_bytes(4)]
+    parts.append(checksum)
+    crc = 0
+    for part in parts:
+        crc = isal_zlib.crc32(part, crc)
+    return [(sum(map(len, parts)) - len(IDAT)).to_bytes(4), *parts, crc.to_bytes(4)]
