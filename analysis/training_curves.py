@@ -69,7 +69,7 @@ def _(choice, folders):
             color=charts.colour("training", list(choice.value)),
         )
         chart = base.mark_line(opacity=0.25, strokeWidth=1).encode(
-            y=alt.Y(f"{column}:Q", title=axis, scale=alt.Scale(zero=False), axis=alt.Axis(format="~g"))
+            y=alt.Y(f"{column}:Q", title=axis, scale=alt.Scale(zero=False), axis=alt.Axis(format=".4~g"))
         ) + base.mark_line(strokeWidth=2).encode(y="median:Q")
         return drawn(charts.finish(chart, title, caption, height=240))
 

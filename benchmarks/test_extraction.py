@@ -4,7 +4,7 @@ The model sleeps 20 ms per batch of 4, as one on a GPU leaves the processor alon
 decoded ahead by as many threads in a plain loop, the same model called on them, nothing checked, kept or
 written. What the cores can read (decoding, and the digest that a row has) is the limit beside it, and what an
 image takes of the processor in all, here and in the plain loop. PNG takes Pillow 10 to 12 ms of a core per
-image: for 200 images a second two cores are too few, whoever decodes. So a model of 40 ms is asked, too.
+image, so that two cores cannot read 200 a second by hand; a model of 40 ms is asked, too.
 Figures go to benchmarks/results/extraction.json.
 
     pytest benchmarks/test_extraction.py -m ''

@@ -407,9 +407,14 @@ def _echo(text: str, *, nl: bool = True, err: bool) -> None:
         drop(sys.stderr)
 
 
-def tell_options(given: Mapping[str, object], because: str) -> None:
-    """Name the options that were given (their values are true) and have no effect, with the reason."""
-    if names := [name for name, value in given.items() if value]:
+def given_options(values: Mapping[str, object]) -> list[str]:
+    """The options that were given: their values are true, or an empty text."""
+    return [name for name, value in values.items() if value or value == ""]
+
+
+def tell_options(values: Mapping[str, object], because: str) -> None:
+    """Name the options that were given and have no effect, with the reason."""
+    if names := given_options(values):
         say(f"{', '.join(names)}: without effect {because}.", err=True)
 
 

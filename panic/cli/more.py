@@ -19,6 +19,7 @@ from panic.cli.common import (
     Shared,
     command,
     complete_experiment,
+    given_options,
     say,
     tell_options,
 )
@@ -26,7 +27,7 @@ from panic.cli.features import Asked, compare_features, extract_features
 from panic.cli.plan import print_plan
 from panic.cli.run import TrustOption, bring_up_to_date, perform
 from panic.cli.stored import tell_trust, trusted_config
-from panic.errors import ConfigError, ModelError, PanicError, UsageError, nearest
+from panic.errors import ConfigError, ModelError, PanicError, StoreCorrupt, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import Problem
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.records import ExperimentRow, RunRow
 
+NUM_TRIED = 8
+"""Texts, and images, of an experiment that the states of a layer are tried out with."""
 OnceOption = Annotated[
     bool,
     typer.Option(
@@ -147,7 +150,7 @@ def embed(
             strict=strict,
         )
         return extract_features(shared, asked, dry_run=dry_run)
-    if given := [option for option, value in of_files.items() if value]:
+    if given := given_options(of_files):
         raise UsageError(f"{given[0]} is for files.", hint="--folder FOLDER or --texts FILE names them.")
     experiment, *models = names
     if not models:
@@ -301,7 +304,9 @@ def _take(
     _tell_blind(row.name, models, asked.get("embeddings", ()), begun_with.values(), stored_runs)
     checked = CheckedConfig(config=config, models=models, is_once=once)
     if added and not dry_run:
-        _try_out(models, list(added), config.device)
+        with shared.open_store() as store:
+            inputs = _some_of(store, row)
+        _try_out(models, list(added), config.device, inputs)
     if dry_run:
         return print_plan(checked, store.path, runs)
     return perform(shared, checked, store.path, retry_failed=False, repair=False, runs=runs)
@@ -325,15 +330,32 @@ def _tell_blind(
             say(f"{name} is of {takes}, and {experiment} has none: it has nothing to embed there.", err=True)
 
 
-def _try_out(models: Resolver, names: Sequence[str], asked: str | Sequence[str]) -> None:
-    """Call models once, before an experiment asks for them: which layers there are is known only then."""
+def _some_of(store: Store, row: ExperimentRow) -> dict[str, list[Any]]:
+    """Texts and images of an experiment, by modality: small and large ones, those without pixels left out."""
+    from panic.store import contents
+
+    texts = [one.text for one in contents.by_size(store, row.id, "text", NUM_TRIED)]
+    images: list[Any] = []
+    for one in contents.by_size(store, row.id, "image", NUM_TRIED):
+        with contextlib.suppress(StoreCorrupt):
+            images.append(contents.image(store, one.digest))
+    return {"text": texts, "image": images}
+
+
+def _try_out(
+    models: Resolver,
+    names: Sequence[str],
+    asked: str | Sequence[str],
+    inputs: Mapping[str, Sequence[Any]],
+) -> None:
+    """Call models before an experiment asks for them: which layers and tokens there are only they know."""
     from panic.devices.device import members, open_devices
     from panic.extraction.worker import try_out
 
     device = open_devices(asked)
     first = members(device)[0].name
     try:
-        try_out({name: models.resolve(name, device.kind.split()[0]) for name in names}, first)
+        try_out({name: models.resolve(name, device.kind.split()[0]) for name in names}, first, inputs)
     except ModelError as error:
         raise ModelError(error.message, hint=f"{error.hint}\nNothing was done.".strip()) from error
 

@@ -1,4 +1,4 @@
-"""The worker of an extraction, and a model called once to see whether it can be.
+"""The worker of an extraction, and models called with a little to see whether they can be.
 
 try_out({"it": spec}, "cpu")
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 from PIL import Image
 
 from panic.devices.device import open_device
 from panic.devices.shared import WORTH_SHARING, share_weights
 from panic.engine.calls import Call, CallResult, Worker
+from panic.engine.contents import Output, Rejected
 from panic.engine.memory import MemorySettings
 from panic.engine.process_worker import ProcessWorker
 from panic.engine.serving import LocalWorker, ServerSettings
@@ -54,18 +56,35 @@ def start_worker(settings: ServerSettings, deliver: Deliver) -> Worker:
     return ProcessWorker(settings, deliver)
 
 
-def try_out(specs: Mapping[str, ModelSpec], device: str) -> None:
-    """Load each model and call it with one small input. Raises ModelError for one that fails."""
+def try_out(
+    specs: Mapping[str, ModelSpec], device: str, inputs: Mapping[str, Sequence[Any]] | None = None
+) -> None:
+    """Load each model and call it with some inputs, one at a time.
+
+    inputs: by modality; without any of a model's own it is called with one small text or image.
+
+    Raises ModelError for one that fails, or that has nothing for any of the inputs given.
+    """
     with closing(Workers(lambda deliver: start_workers(specs, [device], deliver))) as workers:
         for name, spec in specs.items():
-            item = "a" if Modality.TEXT in spec.modalities_in else Image.new("RGB", (64, 64), "grey")
-            bucketing = registry.bucketing(spec)
-            bucket = bucketing(item) if bucketing else 0
-            call = Call(model=name, batch_size=1, inputs=[item], seeds=[0], bucket=bucket)
-            workers.submit(call, workers.seats[0])
-            result = None
-            while not isinstance(result, CallResult):
-                workers.check()
-                result = workers.next(WAIT_S)
-            if result.error is not None:
-                raise ModelError(result.error.message, hint=result.error.hint)
+            given = [one for modality in spec.modalities_in for one in (inputs or {}).get(modality, ())]
+            small = "a" if Modality.TEXT in spec.modalities_in else Image.new("RGB", (64, 64), "grey")
+            outputs = [_called(workers, name, spec, one) for one in given or [small]]
+            rejected = [output.reason for output in outputs if isinstance(output, Rejected)]
+            if given and len(rejected) == len(outputs):
+                raise ModelError(rejected[0], hint=f"So it is with all of {len(given)} that were tried.")
+
+
+def _called(workers: Workers, name: str, spec: ModelSpec, item: Any) -> Output | Rejected:
+    """What one model gives for one input. Raises ModelError if the call fails."""
+    bucketing = registry.bucketing(spec)
+    bucket = bucketing(item) if bucketing else 0
+    call = Call(model=name, batch_size=1, inputs=[item], seeds=[0], bucket=bucket)
+    workers.submit(call, workers.seats[0])
+    result = None
+    while not isinstance(result, CallResult):
+        workers.check()
+        result = workers.next(WAIT_S)
+    if result.error is not None:
+        raise ModelError(result.error.message, hint=result.error.hint)
+    return result.outputs[0]

@@ -56,9 +56,27 @@ def outputs(store: Store, experiment: Selector | None = None, *, run: int | None
     where, parameters = scope(store, experiment, f"WHERE id IN ({USED_OUTPUTS})")
     if run is not None:
         where, parameters = f"WHERE id IN ({RUN_OUTPUTS})", (run,)
+    return _output_rows(store, f"{where} ORDER BY id", *parameters)
+
+
+def by_size(store: Store, experiment: int, modality: str, number: int) -> list[OutputRow]:
+    """So many of an experiment's texts or images, prompts included, from small ones to the largest.
+
+    Of texts the bytes of UTF-8 count, of images the pixels; in that order they are equally far apart.
+    """
+    ranked = (
+        "SELECT id, count(*) OVER () AS num_all,"
+        " row_number() OVER (ORDER BY octet_length(text), width * height, id) AS place"
+        f" FROM output WHERE id IN ({USED_OUTPUTS}) AND modality = ?2"
+    )
+    chosen = f"SELECT id FROM ({ranked}) WHERE place * ?3 / num_all > (place - 1) * ?3 / num_all"
+    order = "ORDER BY octet_length(text), width * height, id"
+    return _output_rows(store, f"WHERE id IN ({chosen}) {order}", experiment, modality, number)
+
+
+def _output_rows(store: Store, which: str, *parameters: Any) -> list[OutputRow]:
     rows = store.db.rows(
-        f"SELECT lower(hex(digest)), modality, text, width, height FROM output {where} ORDER BY id",
-        *parameters,
+        f"SELECT lower(hex(digest)), modality, text, width, height FROM output {which}", *parameters
     )
     return [OutputRow(digest=d, modality=m, text=t, width=w, height=h) for d, m, t, w, h in rows]
 

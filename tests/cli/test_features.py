@@ -79,6 +79,11 @@ def test_two_files_are_compared(panic: Invoke, photos: Path) -> None:
         (["--folder", "photos", "--texts", "a.txt", "PocketPixels", "-o", "f.parquet"], "images or of texts"),
         (["--texts", "a.txt", "PocketPixels", "-o", "f.parquet"], "There is no file a.txt"),
         (["demo", "PocketText", "-o", "f.parquet"], "-o is for files"),
+        (["demo", "PocketText", "--column", ""], "--column is for files"),
+        (
+            ["--folder", "photos", "PocketText", "-o", "f.parquet", "--layer", "", "--token", "0"],
+            "--layer, --token: without effect for files",
+        ),
         (["demo"], "A model is needed"),
         (
             ["demo", "PocketCaptioner", "--layer", "a", "--pool", "mean", "--token", "1"],
@@ -213,6 +218,13 @@ def test_hidden_states_of_a_chain_become_an_embedding_of_its_experiment(
     assert "Nothing was done." in wrong.stderr
     with Store("panic-store") as store:
         assert "Chain@net.3" not in reading.experiment(store, "demo").config["models"]
+    for token in ("1", "-2"):
+        nowhere = panic("embed", "demo", "python:chain.py:Chain", "--layer", "net.0", "--token", token)
+        assert nowhere.exit_code == 1
+        assert f"Chain@net.0@{token}: 1 tokens, and no token {token}" in nowhere.stderr
+        assert "So it is with all of 5 that were tried.\nNothing was done." in nowhere.stderr
+    with Store("panic-store") as store:
+        assert reading.experiment(store, "demo").config["embeddings"] == ["circle"]
     done = panic("embed", "demo", "python:chain.py:Chain", "--layer", "net.0", "--pool", "last")
     assert done.exit_code == 0, done.stderr
     with Store("panic-store") as store:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from panic.errors import OutOfMemory
+from panic.errors import OutOfMemory, OutputRejected
 from panic.models.kinds import named
 from panic.models.protocol import ModelSpec
 
@@ -42,6 +42,17 @@ def counted(name: str = "counted", *, batch_size: int = 4, batch_of: str = "Coun
     source = f"class:tests.extraction.counted:{batch_of}"
     given = {"modalities_in": ("image", "text"), "modality_out": "vector"}
     return kind.spec(name, source=source, batch_size=batch_size, **given)
+
+
+class Picky(Counted):
+    """It has a vector of texts of one to three letters alone."""
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
+        found = super().invoke(inputs, seeds)
+        return [
+            vector if 1 <= len(item) <= 3 else OutputRejected(f"none of {item!r} here")
+            for item, vector in zip(inputs, found, strict=True)
+        ]
 
 
 class Ragged(Counted):

@@ -12,6 +12,7 @@ from panic.engine.workers import Workers
 from panic.errors import ModelDoesNotFit, ModelError
 from panic.extraction.inputs import Item, list_images
 from panic.extraction.pipeline import BLOCK_BATCHES, FAILURES_IN_A_ROW, Block, Pipeline
+from panic.extraction.worker import try_out
 from panic.models import registry
 
 from .counted import Counted, counted
@@ -86,3 +87,17 @@ def test_a_batch_without_room_becomes_smaller() -> None:
 
 def test_no_items_are_no_blocks() -> None:
     assert perform([]) == ([], {"counted": 4})
+
+
+def test_a_model_tried_out_is_refused_if_it_has_nothing_for_all_of_what_it_is_given() -> None:
+    """It has no words of empty texts and of ones longer than three letters."""
+    spec = counted(batch_of="Picky")
+    try_out({"it": spec}, "cpu")
+    assert Counted.calls == [["a"]]
+    try_out({"it": spec}, "cpu", {"text": ["", "long one", "one"], "image": []})
+    with pytest.raises(ModelError, match="none of '' here") as refused:
+        try_out({"it": spec}, "cpu", {"text": ["", "long one"]})
+    assert "all of 2" in refused.value.hint
+    Counted.broken = {"b"}
+    with pytest.raises(ModelError, match="this one is broken"):
+        try_out({"it": spec}, "cpu", {"text": ["a", "b"]})

@@ -67,6 +67,27 @@ def test_texts_of_any_kind_come_back(writer):
     assert [contents.text(writer, text_digest(text)) for text in texts] == texts
 
 
+def test_outputs_by_size_are_equally_far_apart_and_the_last_is_the_largest(writer, sample):
+    """The accents count twice: three letters of two bytes are longer than five letters."""
+    experiment = writing.start_experiment(writer, "sizes", {})
+    texts = ["eeeee", "a", "dddd", "\u00e9\u00e9\u00e9", "bb"]
+    writing.add_runs(
+        writer, experiment, [NewRun(network=NETWORK, prompt=text, seed=1, max_length=1) for text in texts]
+    )
+
+    def found(number):
+        return [row.text for row in contents.by_size(writer, experiment, "text", number)]
+
+    in_order = ["a", "bb", "dddd", "eeeee", "\u00e9\u00e9\u00e9"]
+    assert found(9) == found(5) == in_order
+    assert found(4) == in_order[1:]
+    assert found(2) == [in_order[2], in_order[4]]
+    assert found(1) == in_order[4:]
+    assert contents.by_size(writer, experiment, "image", 3) == []
+    images = contents.by_size(writer, sample.alpha, "image", 9)
+    assert {row.digest for row in images} == {image_digest(picture(number)).hex() for number in (1, 2, 3, 4)}
+
+
 def test_vectors_and_bars(store, sample):
     found = contents.vectors(store, "embed")
     assert found.vectors.shape == (4, 3)

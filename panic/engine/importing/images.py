@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
+from panic.engine.importing.png import inflated
 from panic.store.codec import size_problem
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -38,7 +39,7 @@ def decode_image(file: BinaryIO) -> Image.Image:
     Raises ValueError for one that is damaged, larger than may be stored, moving, or transparent in places.
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(inflated(file), formats=FORMATS) as image:
             if problem := size_problem(*image.size) or _content_problem(image):
                 raise ValueError(problem)
             image.load()
