@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from panic.processes import python
+from panic.processes import _Heedless, python
 
 
 def test_what_python_ignores_on_its_path_harms_no_process(
@@ -31,12 +31,15 @@ def test_a_command_calls_a_function_with_its_arguments_and_says_at_once_what_it_
 
 
 SAYING = """
-import os, sys
+import gc, os, sys
 from panic.processes import lose_unread
 lose_unread()
 if sys.argv[1] == "closed":
     os.close(2)
 print("said", chr(0xdc80), file=sys.stderr)
+sys.stderr = sys.__stderr__
+gc.collect()
+os.fstat(2)  # it is not closed with what stood in for it
 print("went on")
 """
 
@@ -54,3 +57,14 @@ def test_only_what_nobody_reads_is_lost(how: str, lives: bool) -> None:
     if how == "read":
         assert os.read(reader, 100) == b"said \\udc80\n"
         os.close(reader)
+
+
+def test_of_what_is_lost_all_counts_as_written() -> None:
+    """A number is what a text file asks of what is below it; another error is one."""
+    reader, writer = os.pipe()
+    with _Heedless(writer, "w") as file:
+        assert file.write(b"abc") == 3
+        os.close(reader)
+        assert file.write(b"abcd") == 4
+    with _Heedless(os.open("/dev/full", os.O_WRONLY), "w") as full, pytest.raises(OSError, match="No space"):
+        full.write(b"abc")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +57,16 @@ def stay(connection):
 def close(connection):
     connection.close()
     time.sleep(600)
+
+
+def leave_another(connection):
+    if (pid := os.fork()) == 0:
+        os.setsid()
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        time.sleep(600)
+    connection.send(pid)
+    os._exit(3)
 
 
 def nonsense(connection):
@@ -152,6 +163,20 @@ def test_a_child_that_does_not_end_when_it_is_asked_to_is_ended(start: Callable[
     assert child._connection.closed
 
 
+def test_a_process_that_went_its_own_way_does_not_hold_up_the_end_of_its_parent(
+    start: Callable[..., Any],
+) -> None:
+    """It has the pipe open, too."""
+    child, inbox = start("leave_another")
+    other = inbox.get(timeout=LONGEST_S)
+    try:
+        assert inbox.get(timeout=LONGEST_S) is None
+        assert child.exit_reason() == "exit status 3"
+        os.kill(other, 0)
+    finally:
+        os.kill(other, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("entry", ["close", "nonsense"])
 def test_a_pipe_that_breaks_is_the_end_of_its_child(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, entry: str, caplog: pytest.LogCaptureFixture
@@ -167,6 +192,22 @@ def test_a_pipe_that_breaks_is_the_end_of_its_child(
     assert child.exit_reason() == "its pipe broke"
     assert child._process.returncode == -signal.SIGKILL
     assert caplog.messages == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted by /proc")
+def test_a_child_that_has_ended_leaves_no_file_and_no_thread(start: Callable[..., Any]) -> None:
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    child, inbox = start("echo")
+    child.send("a")
+    assert inbox.get(timeout=LONGEST_S) == "a"
+    # Its end of the pipe, and what it prints; the socket that is the child's is closed here.
+    assert len(os.listdir("/proc/self/fd")) == files + 2
+    child.close()
+    assert inbox.get(timeout=LONGEST_S) is None
+    until = time.monotonic() + LONGEST_S
+    while threading.active_count() > threads and time.monotonic() < until:
+        time.sleep(0.005)
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (files, threads)
 
 
 # A worker whose child a test plays

@@ -27,6 +27,9 @@ from panic.store.records import NewOutput
 from tests.engine.by_hand import FRESH, Performance, batches, failing, first, opened, perform, states
 from tests.engine.conftest import dump
 
+pytestmark = pytest.mark.timeout(60)
+"""A driver that does not end would hold up all other tests for five minutes; these take a second each."""
+
 # Batches
 
 

@@ -856,10 +856,12 @@ def test_what_is_no_file_of_rows_is_told_with_the_nearest(tmp_path: Path) -> Non
 
 def test_columns_that_are_not_read_are_remarked_upon_once(tmp_path: Path) -> None:
     remarks: list[str] = []
-    records = [row | {"z": 1, "note": "x"} for row in chain_of("pab", prompt=None)]
+    records = [row | {"z": 1, "note": "x", "b": 2, "y": 3} for row in chain_of("pab", prompt=None)]
     options = ImportOptions(name="chains", path=jsonl(tmp_path, records), columns={"model": "note"})
     read_import(options, remark=remarks.append)
-    assert remarks == ["chains.jsonl: not read are the columns z (--column FIELD=COLUMN says what is in one)"]
+    assert remarks == [
+        "chains.jsonl: not read are the columns b, y, z (--column FIELD=COLUMN says what is in one)"
+    ]
     remarks.clear()
     read_import(ImportOptions(name="chains", path=jsonl(tmp_path, chain_of("pa"))), remark=remarks.append)
     assert remarks == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -914,6 +915,58 @@ def test_a_cluster_that_does_not_answer_is_told_by_its_address(monkeypatch: pyte
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told.value.message == "no Ray cluster can be used at head:1: refused"
+
+
+def test_a_cluster_is_closed_whatever_becomes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    first = {
+        "kind": "cuda A", "torch_name": "cuda", "has_own_memory": True, "total_bytes": 9, "free_bytes": 7,
+        "is_steady": True, "surroundings": {"panic": "x", "b": "1", "a": "2"},
+    }  # fmt: skip
+
+    class Opened:
+        device_name, workers = "cuda", ("a worker",)
+
+        def __init__(self, ray: Any, config: Any, *, is_alone: bool) -> None:
+            told.append(is_alone)
+
+        def wait(self) -> Any:
+            return first
+
+        def begin(self, *of: Any) -> None:
+            told.append(of)
+
+        def close(self) -> None:
+            told.append("closed")
+
+    monkeypatch.setattr(connections, "RayCluster", Opened)
+    monkeypatch.setattr(connections, "_connected", lambda config: contextlib.nullcontext("ray"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def use(**ray: Any) -> None:
+        with connections.open_cluster(make_config(executor="ray", device="cuda", ray=ray)) as device:
+            assert (device.name, device.kind, device.torch_name) == ("cuda", "cuda A", "cuda")
+            assert (device.has_own_memory, device.is_steady) == (True, True)
+            assert (device.total_bytes(), device.free_bytes()) == (9, 7)
+            assert device.surroundings == '{"a":"2","b":"1"}', "the source of panic is compared elsewhere"
+            assert device.start(SETTINGS, told.append, 3.0) == ["a worker"]
+            raise KeyError
+
+    for ray, is_alone in (({}, True), ({"address": "head:1"}, False)):
+        told.clear()
+        with pytest.raises(KeyError):
+            use(**ray)
+        assert told == [is_alone, (SETTINGS, told.append, 3.0), "closed"]
+
+
+def test_a_cluster_that_ends_ends_its_workers_and_its_thread(opened: Callable[..., RayCluster]) -> None:
+    found = opened(ray={"cpus_per_worker": 2})
+    closed: list[int] = []
+    for number, worker in enumerate(found.workers):
+        worker.close = lambda number=number: closed.append(number) or []  # type: ignore[method-assign, func-returns-value]
+    found.close()
+    assert closed == [0, 1]
+    assert not found._thread.is_alive()
 
 
 # A place on a node

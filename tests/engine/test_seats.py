@@ -135,11 +135,15 @@ def test_an_endpoint_has_one_model_and_its_places_are_taken_until_results_are_st
 
 
 def test_all_are_closed_also_where_one_raises() -> None:
-    idle = [Idle(), Idle(error=ValueError("no")), Idle()]
+    told: list[str] = []
+    idle = [Idle(asked=told), Idle(asked=told, error=ValueError("no")), Idle(asked=told)]
     workers = workers_of(*idle)
+    order: list[str] = []
+    workers._close = lambda seat, close=workers._close: (order.append(seat.place), close(seat))  # type: ignore
     with pytest.raises(ValueError, match="no"):
         workers.close()
-    assert [one.asked for one in idle] == [["close"]] * 3
+    assert told == ["close"] * 3
+    assert order == ["worker 1", "worker 2", "worker 3"]
 
 
 def test_devices_are_part_of_a_workers_name() -> None:

@@ -277,10 +277,13 @@ def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:
         time.sleep(0.02)
         inbox.put(result)
 
+    before = threading.active_count()
     worker = LocalWorker(settings, lambda spec: Echo(), deliver)  # type: ignore[arg-type, return-value]
     for number in range(3):
         worker.submit(Call(number=number, model="a", batch_size=1, inputs=[f"t{number}"], seeds=[number]))
     assert "closing" in {span.name for span in worker.close()}
+    assert threading.active_count() == before
+    assert worker._server.cache.resident == set()
     results = [inbox.get_nowait() for _ in range(3)]
     assert [(result.number, result.outputs[0].value) for result in results] == [  # type: ignore[union-attr]
         (0, "t0 0"), (1, "t1 1"), (2, "t2 2"),

@@ -81,9 +81,11 @@ def test_models_of_a_folder_count_by_the_names_that_the_config_uses(tmp_path: Pa
         "    def load(self, device): pass\n    def invoke(self, inputs, seeds): return inputs\n"
         "class Other(Own): pass\n"
     )
-    models = {"m": {"base": "synthetic/text-to-image"}, "Own": {"base": "m"}}
-    own = config(models=models, networks=[["m", "Own"]])
-    assert named_outside(own, tmp_path) == [f"the model 'Own' of the folder {str(tmp_path)!r}"]
+    models = {"m": {"base": "synthetic/text-to-image"}, "Own": {"base": "m"}, "Other": {"base": "m"}}
+    own = config(models=models, networks=[["m", "Own", "Other"]])
+    assert named_outside(own, tmp_path) == [
+        f"the model {name!r} of the folder {str(tmp_path)!r}" for name in ("Other", "Own")
+    ]
     assert named_outside(own) == []
     with pytest.raises(NotTrusted, match="of the folder"):
         require_trust(own, is_trusted=False, laid=tmp_path)
