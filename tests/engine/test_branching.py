@@ -127,8 +127,9 @@ def test_a_changed_model_is_called_by_what_has_changed() -> None:
         ({"states": 7, "epsilon": 0.5, "alpha": 2.0}, "chain-alpha=2"),
     ):
         changed = variants(chain={"base": "synthetic/image-to-text", **chain})
-        branched, _ = branches(before, changed, [failed(1)])
+        branched, [run] = branches(before, changed, [failed(1)])
         assert branched.models.keys() - before.models.keys() == {name}
+        assert list(branched.arms) == ["baseline", run.arm], "the config names no arms"
     new = variants(**{"chain-two": {"base": "synthetic/image-to-text", "states": 3}})
     renamed, made = branching._variants(variants().models, new.models)
     assert renamed == {"chain-two": "chain-two-states=3"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from panic import is_stuck, run
+from panic.config import ExperimentConfig
 from panic.config.schema import RaySettings
 from panic.engine import perform as performing
 from panic.engine.perform import phases
@@ -446,3 +448,27 @@ def test_where_no_run_goes_on_only_vectors_are_asked_for(
         performing._start_endpoints(session, workers, has_runs=has_runs)
         assert started[-1] == (names, True)
         assert [(seat.remote, seat.depth) for seat in workers.seats] == list(zip(names, depths, strict=True))
+
+
+def test_a_config_file_starts_from_experiments_of_the_store_that_it_is_performed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is given, else the one that the config names, else the usual one."""
+    monkeypatch.chdir(tmp_path)
+    words: dict[str, Any] = {"networks": [["upper-case"]], "seeds": [-1], "max_length": 1, "device": "cpu"}
+    for place in ("given", "named", str(DEFAULT_STORE)):
+        prompts = [Path(place).name]
+        run(ExperimentConfig.model_validate({"name": "words", "prompts": prompts, **words}), place)
+    asks = {"name": "next", "prompts": [{"experiment": "words"}], **words}
+    Path("plain.json").write_text(json.dumps(asks))
+    Path("naming.json").write_text(json.dumps({**asks, "store": "named"}))
+    for file, store, want in (
+        ("naming.json", "given", "GIVEN"), ("naming.json", None, "NAMED"), (Path("plain.json"), None, None)
+    ):  # fmt: skip
+        outcome = run(file, store)
+        with Store(outcome.store) as there:
+            prompts = {row.prompt for row in reading.runs(there, "next")}
+        assert prompts == {want or DEFAULT_STORE.name.upper()}
+    with Store("given", write=True) as there:
+        outcome = run("plain.json", there, overrides=["name=more"])
+        assert (outcome.name, {row.prompt for row in reading.runs(there, "more")}) == ("more", {"GIVEN"})

@@ -781,8 +781,8 @@ def test_what_contradicts_a_cluster_is_refused(changes: dict[str, Any], told: st
     if not told:
         connections._refuse_impossible(config)
         return
-    with pytest.raises(UsageError, match=told):
-        connections._refuse_impossible(config)
+    with pytest.raises(UsageError, match=told), connections.open_cluster(config):
+        raise AssertionError("it was opened")
 
 
 def test_a_cluster_of_this_machine_has_room_for_those_that_are_asked_for() -> None:
@@ -793,7 +793,7 @@ def test_a_cluster_of_this_machine_has_room_for_those_that_are_asked_for() -> No
         )  # fmt: skip
         return int(local["num_cpus"])
 
-    assert cpus() == num_cores()
+    assert cpus() == connections._local(make_config(executor="ray"))["num_cpus"] == num_cores()
     assert cpus(workers=100, cpus_per_worker=1.5) == 150
     assert cpus(workers=101, cpus_per_worker=1.5) == 152
     assert cpus(cpus_per_worker=1000) == 1000
