@@ -68,3 +68,11 @@ def test_of_what_is_lost_all_counts_as_written() -> None:
         assert file.write(b"abcd") == 4
     with _Heedless(os.open("/dev/full", os.O_WRONLY), "w") as full, pytest.raises(OSError, match="No space"):
         full.write(b"abc")
+
+
+def test_what_is_said_is_said_at_once() -> None:
+    """Also half a line, before a process that ends in the middle of it."""
+    code = "import os, sys; from panic.processes import lose_unread; lose_unread()\n"
+    code += "sys.stderr.write('half a line'); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "half a line"

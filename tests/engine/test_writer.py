@@ -432,3 +432,22 @@ def test_the_images_of_what_is_refused_are_known_to_be_stored_or_not() -> None:
     gate.set()
     writer.close()
     assert (saved, writer.committed, writer.incomplete) == ([b"one", b"two"], 4, {4})
+
+
+def test_what_was_refused_once_is_known_when_another_row_is_refused() -> None:
+    tried: list[bytes] = []
+
+    def refuse(commit: Commit) -> None:
+        tried.extend(row.digest for row in commit.outputs)
+        if any(row.digest.startswith(b"bad") for row in commit.outputs):
+            raise ValueError("bad")
+
+    saved: list[bytes] = []
+    writer = Writer(refuse, saved.append)
+    first, other, good = (NewOutput(digest=d, modality="text", text="x") for d in (b"bad", b"bad 2", b"good"))
+    for rows in ([first], [first, other, good], [first, other]):
+        writer.add(Commit(outputs=rows))
+        writer.flush()
+    writer.close()
+    assert [tried.count(digest) for digest in (b"bad", b"bad 2")] == [2, 2], "with the others, and alone"
+    assert saved == [b"good"]
