@@ -110,7 +110,8 @@ def _told(before: Variant | None, after: Variant) -> str:
     old = before.model_dump(mode="json") if before else {}
     new = after.model_dump(mode="json")
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key) or (key in old) != (key in new)]
-    keys = [key for key in keys if before or key != "base"]
+    if before is None:  # it says its base in any case, and nothing else that it leaves open
+        keys = [key for key in keys if key != "base" and new[key] is not None]
     return "-".join(f"{key}={name_of(new.get(key))}" for key in keys) or "again"
 
 

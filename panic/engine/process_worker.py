@@ -155,7 +155,7 @@ class ProcessWorker:
             if self._timed_out:
                 reason = f"no answer within {self._timeout_s:g} s"
             pending, self._pending = self._pending, OrderedDict()
-            kind = self._kind_of_end()
+            kind = self._kind_of_end(is_idle=self.is_ready and not pending)
             began = [self._invoking[0]] if self._invoking else [n for n in pending if n in self._begun]
             guilty = next(iter([*began, *pending]), None)
             if self._invoking:  # what the child had not told yet
@@ -171,9 +171,9 @@ class ProcessWorker:
             error = CallError(kind=own, message=message, is_end=number == guilty)
             self._deliver(CallResult(number=number, error=error))
 
-    def _kind_of_end(self) -> Outcome:
-        """What the end of the child means for the call it was at."""
-        if self._leaving:
+    def _kind_of_end(self, *, is_idle: bool) -> Outcome:
+        """What the end of the child means for the call it was at; that of an idle one is no failed start."""
+        if self._leaving or is_idle:
             return "untried"
         if self._begun:
             return "crash"

@@ -61,11 +61,10 @@ def _keep(settings: SnapshotSettings, store: Path, ending: threading.Event) -> N
             raise Interrupted("the last snapshot comes instead")
 
     while not ending.wait(min(settings.every_s, threading.TIMEOUT_MAX)):
-        with contextlib.suppress(Interrupted):
-            try:
-                taken = snapshot(store, settings.to, tell=tell)
-                log.debug("snapshot in %s: %d bytes", settings.to, taken.num_bytes)
-            except Interrupted:
-                raise
-            except Exception as error:
-                log.warning("no snapshot in %s: %s", settings.to, error)
+        try:
+            taken = snapshot(store, settings.to, tell=tell)
+            log.debug("snapshot in %s: %d bytes", settings.to, taken.num_bytes)
+        except Interrupted:
+            pass  # it is given up
+        except Exception as error:
+            log.warning("no snapshot in %s: %s", settings.to, error)

@@ -14,7 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -102,7 +102,7 @@ def verify(
     calls += [origins.of_vector(store, *key) for key in some(origins.vectors(store, experiment))]
     diagrams = some(contents.diagrams(store, experiment))
     findings: list[Finding] = []
-    for finding in (*_again(checked, store, calls), *_diagrams_again(store, diagrams)):
+    for finding in chain(_again(checked, store, calls), _diagrams_again(store, diagrams)):
         findings.append(finding)
         on_progress(len(findings), len(calls) + len(diagrams))
     return Verification(findings=findings, surroundings=_surroundings(store, experiment))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from panic.config import ExperimentConfig
+from panic.engine import branching
 from panic.engine.branching import branches
 from panic.errors import UsageError
 from panic.store.records import FailureRow, NewRun, RunRow
@@ -109,3 +110,53 @@ def test_only_models_and_what_is_free_may_change() -> None:
     assert branched.workers == 3
     with pytest.raises(UsageError, match="--set changes prompts, max_length, and a branch"):
         branches(before, changed.model_copy(update={"prompts": ["b"], "max_length": 5}), [failed(1)])
+
+
+def variants(**models: dict[str, Any]) -> ExperimentConfig:
+    values = make_config().model_dump(mode="json")
+    return ExperimentConfig.model_validate({**values, "models": {**values["models"], **models}})
+
+
+def test_a_changed_model_is_called_by_what_has_changed() -> None:
+    """One that the config had not named was called by what it leaves open, too: revision=none-dtype=none."""
+    before = variants(chain={"base": "synthetic/image-to-text", "states": 7, "epsilon": 0.5})
+    for chain, name in (
+        ({"states": 7, "epsilon": 0.25}, "chain-epsilon=0.25"),
+        ({"states": 9, "epsilon": 0.25}, "chain-states=9-epsilon=0.25"),
+        ({"states": 7}, "chain-epsilon=none"),
+        ({"states": 7, "epsilon": 0.5, "alpha": 2.0}, "chain-alpha=2"),
+    ):
+        changed = variants(chain={"base": "synthetic/image-to-text", **chain})
+        branched, [run] = branches(before, changed, [failed(1)])
+        assert branched.models.keys() - before.models.keys() == {name}
+        assert list(branched.arms) == ["baseline", run.arm], "the config names no arms"
+    new = variants(**{"chain-two": {"base": "synthetic/image-to-text", "states": 3}})
+    renamed, made = branching._variants(variants().models, new.models)
+    assert renamed == {"chain-two": "chain-two-states=3"}
+    assert made["chain-two-states=3"].base == "synthetic/image-to-text"
+    bare = variants(again={"base": "synthetic/image-to-text"})
+    assert branching._variants(variants().models, bare.models)[0] == {"again": "again-again"}
+
+
+def test_variants_of_changed_models_are_changed_however_many_lie_between() -> None:
+    def of(states: int) -> ExperimentConfig:
+        return variants(
+            third={"base": "second"}, second={"base": "first", "epsilon": 0.5},
+            first={"base": "synthetic/image-to-text", "states": states},
+        )  # fmt: skip
+
+    renamed, made = branching._variants(of(7).models, of(5).models)
+    assert renamed == {
+        "first": "first-states=5", "second": "second-first-states=5", "third": "third-second-first-states=5"
+    }  # fmt: skip
+    assert [made[new].base for new in renamed.values()] == [
+        "synthetic/image-to-text", "first-states=5", "second-first-states=5"
+    ]  # fmt: skip
+    assert branching._variants(of(7).models, of(7).models) == ({}, {})
+
+
+def test_a_variant_of_its_namesake_in_the_table_stays_one() -> None:
+    before = variants(PocketText={"base": "PocketText"})
+    changed = variants(PocketText={"base": "PocketText", "x": 1})
+    renamed, made = branching._variants(before.models, changed.models)
+    assert made[renamed["PocketText"]].base == "PocketText"

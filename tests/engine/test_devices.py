@@ -373,3 +373,64 @@ def test_several_devices_refuse_what_contradicts_them(changes: dict[str, Any], t
     config = several(2, **changes)
     with pytest.raises(UsageError, match=told):
         refuse_impossible(config, open_devices(config.device))
+
+
+def test_a_model_is_placed_anew_only_where_its_seconds_have_changed_by_more_than_a_quarter() -> None:
+    for seconds, is_asked in ((12.5, False), (12.6, True), (7.5, False), (7.4, True)):
+        placed = placing(a=8, b=8)
+        placed.measured("b", 10.0, 10)  # as expected, and taken over all the same
+        placed.measured("a", seconds, 10)
+        assert placed.seconds["a"] == (pytest.approx(seconds / 10) if is_asked else 1.0), seconds
+    placed = placing(a=8, b=8)
+    placed.measured("a", 50.0, 0)
+    placed.measured("stranger", 50.0, 10)
+    assert placed.seconds == {"a": 1.0, "b": 1.0}, "of nothing, and of a model without a place"
+    placed.measured("a", 5.0, 10)
+    assert placed.seconds["a"] == 5.5, "all of it counts, not the last call alone"
+    copied = placing(a=4, b=6)
+    copied.measured("a", 50.0, 10)
+    assert copied.seconds["a"] == 1.0, "there is nothing to decide"
+
+
+def test_where_models_are_is_said_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "panic.engine")
+    assert placing(a=4, b=6).described() == "every device serves all models"
+    placed = placing(a=8, b=8)
+    assert caplog.messages == []
+    [of_one] = (name for name in "ab" if placed.serves("one", name))
+    other = "b" if of_one == "a" else "a"
+    assert placed.described() == f"one: {of_one}; two: {other}"
+    placed.leave_out("one")
+    assert caplog.messages == ["models are placed anew: two: a, b"]
+
+
+def test_room_for_weights_is_what_headroom_and_calls_leave() -> None:
+    config = several(2, device=["sim:1000b", "sim:600b"], headroom=100, memory_fraction=0.5)
+    device, plan = open_devices(config.device), make_plan(config)
+    peaks = {"draw": {0: {4: 150, 2: 80}, 64: {1: 30}}, "chain": {0: {4: 20}}}
+    assert open_placing(plan, device).devices == {"sim:600b#1": 200, "sim:1000b#1": 400}
+    assert open_placing(plan, device, peaks=peaks).devices == {"sim:600b#1": 50, "sim:1000b#1": 250}
+    large = {"draw": {0: {4: 300}}}
+    assert open_placing(plan, device, peaks=large).devices == {"sim:600b#1": 0, "sim:1000b#1": 100}
+
+
+def test_seconds_are_those_of_the_store_and_else_guessed_by_size() -> None:
+    config = several(2, networks=[["PocketDiffusion", "PocketCaptioner"]], embeddings=[], batch_sizes={})
+    plan, device = make_plan(config), open_devices(config.device)
+    size = registry.size_bytes(plan.specs["PocketCaptioner"])
+    times = [
+        reading.ModelTime(
+            model=name, batches=1, items=items, padding_items=0, duration_s=duration_s, padding_s=0.0
+        )
+        for name, items, duration_s in (
+            ("PocketDiffusion", 4, 8.0), ("PocketCaptioner", 0, 8.0), ("stranger", 4, 8.0)
+        )
+    ]  # fmt: skip
+    found = open_placing(plan, device, times)
+    assert found.seconds == {"PocketDiffusion": 2.0, "PocketCaptioner": pytest.approx(size * 1e-9)}
+    assert found.seen == {"PocketDiffusion"}
+    assert found.generative == {"PocketDiffusion", "PocketCaptioner"}
+    without = several(2, embeddings=["circle"])
+    found = open_placing(make_plan(without), device)
+    assert found.generative == {"draw", "chain"}
+    assert set(found.seconds.values()) == {1e-9}, "models without weights"

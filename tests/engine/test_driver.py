@@ -27,6 +27,9 @@ from panic.store.records import NewOutput
 from tests.engine.by_hand import FRESH, Performance, batches, failing, first, opened, perform, states
 from tests.engine.conftest import dump
 
+pytestmark = pytest.mark.timeout(60)
+"""A driver that does not end would hold up all other tests for five minutes; these take a second each."""
+
 # Batches
 
 
@@ -372,3 +375,20 @@ def test_models_that_come_next_are_told_once_per_stretch_of_calls(tmp_path: Path
     assert len(asked) == 2
     with opened(tmp_path / "t", prompts=states(7), max_length=2, **FRESH) as session:
         assert {call.upcoming for call in perform(session).calls} == {()}
+
+
+def test_who_waits_is_woken_when_what_is_urgent_is_stored(tmp_path: Path) -> None:
+    made: list[Any] = []
+    with opened(tmp_path / "s", prompts=states(2), max_length=2, **FRESH) as session:
+        perform(session, more=lambda workers: made.append(workers) or ())
+        assert session.writer.on_urgent == made[0].wake
+
+
+def test_of_many_results_that_are_missing_rows_are_told_too(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=states(2), max_length=2, **FRESH) as session:
+        session.writer.problems.append("ValueError: bad embeddings")
+        with pytest.raises(ModelError) as caught:
+            perform(session)
+    assert caught.value.message == (
+        "1 results are missing:\na row cannot be stored: ValueError: bad embeddings"
+    )

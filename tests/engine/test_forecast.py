@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from panic.engine import forecast as forecasts
 from panic.engine.forecast import MAX_USES, forecast
 
 PAIR, TWICE = ("draw", "say"), ("draw", "say", "draw", "tell")
@@ -42,3 +45,17 @@ def test_lengths_that_never_meet_end_somewhere() -> None:
     crowds = {(tuple("abcde"), 0): 7, (tuple("afghijk"), 2): 5, (tuple("lmb"), 1): 4}
     order = forecast(crowds, {}, "a")
     assert 0 < len(order) <= MAX_USES
+
+
+def test_what_looks_like_a_cycle_and_is_none_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking ahead ends where the model comes again, in another situation than the one at hand."""
+    trio = ("a", "b", "c")
+    for most, crowds, order in (
+        (2, {(("a", "b"), 1): 1}, "b"),
+        (3, {(trio, 1): 1}, "bc"),
+        (5, {(trio, 1): 1, (trio, 2): 2}, "cabc"),
+        (4, {(trio, 1): 1, (trio, 2): 2}, "cabc"),
+        (1, {(trio, 1): 1, (trio, 2): 2}, "c"),
+    ):
+        monkeypatch.setattr(forecasts, "MAX_USES", most)
+        assert forecast(crowds, {}, "a") == tuple(order)

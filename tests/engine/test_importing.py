@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -20,7 +21,7 @@ from PIL import Image
 
 import panic
 from panic.analysis.dynamics.motion import attractor
-from panic.engine.importing import rows
+from panic.engine.importing import images, rows
 from panic.engine.importing import write as writing_imports
 from panic.engine.importing.trajectories import Trajectory
 from panic.engine.importing.write import COMMIT_BYTES, COMMIT_ROWS, ImportOptions, read_import, write_import
@@ -29,6 +30,7 @@ from panic.models import kinds, registry
 from panic.store import Commit, NewInvocation, NewOutput, Store, check, contents, reading, writing
 from panic.store.codec import image_digest
 from panic.store.dump import dump
+from panic.store.records import NewFailure
 from tests.engine.conftest import make_config
 from tests.reads import num_bytes_read
 
@@ -769,3 +771,248 @@ def test_an_image_that_changes_while_it_is_imported_is_not_stored(tmp_path: Path
         pytest.raises(ConfigError, match=r"chains\.jsonl:1: a\.png was changed while it was imported"),
     ):
         write_import(store, found)
+
+
+def test_what_is_not_understood_is_shown_up_to_sixty_characters(tmp_path: Path) -> None:
+    for length, shown in ((58, repr("x" * 58)), (59, f"'{'x' * 56}...")):
+        assert problems(jsonl(tmp_path, [{"run": "r", "step": "x" * length, "text": "a"}])) == [
+            f"chains.jsonl:1: step should be a whole number from 0 on: {shown}"
+        ]
+
+
+def test_a_line_may_be_so_long_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = jsonl(tmp_path, chain_of("pa"))
+    longest = max(map(len, path.read_bytes().splitlines(keepends=True)))
+    monkeypatch.setattr(rows, "MAX_LINE", longest + 1)
+    assert len(read(path)) == 1
+    monkeypatch.setattr(rows, "MAX_LINE", longest)
+    assert problems(path)[0] == f"chains.jsonl:1: it cannot be read (a line is longer than {longest:,})"
+
+
+def test_a_field_of_several_columns_says_nothing_where_one_of_them_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,step,text\nx,1,0,p\nx,1,1,q\nx,,2,r\n,1,2,r\n")
+    assert problems(path, run="a,b") == [f"a.csv:{line}: run is missing" for line in (4, 5)]
+    path.write_text("a,b,step,text\nx,1,0,p\nx,1,1,q\n")
+    assert [one.name for one in read(path, run="a,,b,")] == ["x / 1"]
+
+
+def test_json_that_is_nested_too_deep_is_a_problem_of_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "deep.jsonl"
+    path.write_text('{"run": "r", "step": 0, "text": "p"}\n' + 100_000 * "[" + "\n")
+    assert problems(path)[0].startswith("deep.jsonl:2: it is no JSON (maximum recursion depth exceeded")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_csv_without_commas_is_told_what_separates_its_cells(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"run{mark}step{mark}text\nr{mark}0{mark}p\n")
+    assert problems(path) == [f"a.csv:1: its cells are separated by {mark!r}: commas are needed"]
+    path.write_text(f"run,step,a{mark}b\nr,0,p\n")
+    assert problems(path) == ["a.csv:2: it has neither a text nor an image"]
+
+
+def test_damaged_files_are_told_by_their_names(tmp_path: Path) -> None:
+    for name, data in (("a.parquet", b"PAR1 nonsense"), ("b.csv", b"run,step,text\nr,0,\xff\n")):
+        (tmp_path / name).write_bytes(data)
+    [told] = problems(tmp_path / "a.parquet")
+    assert told.startswith("a.parquet: it cannot be read (")
+    assert problems(tmp_path / "b.csv")[0].startswith(
+        "b.csv:1: it cannot be read ('utf-8' codec can't decode"
+    )
+    packed = tmp_path / "c.jsonl.gz"
+    data = bytearray(gzip.compress(b'{"run": "r", "step": 0, "text": "p"}\n' * 999))
+    data[30] ^= 255
+    packed.write_bytes(data)
+    assert ": it cannot be read (" in problems(packed)[-1]
+
+
+def test_a_file_with_marks_of_patterns_in_its_name_is_that_file(tmp_path: Path) -> None:
+    for name in ("a[1]*.parquet", "a1x.parquet"):
+        polars.DataFrame(chain_of(["p", name])).write_parquet(tmp_path / name)
+    [found] = read(tmp_path / "a[1]*.parquet")
+    assert [given.row.text for given in found.outputs] == ["a[1]*.parquet"]
+
+
+def test_what_is_no_file_of_rows_is_told_with_the_nearest(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, chain_of("pa"))
+    (tmp_path / "chains.txt").write_text("")
+    with pytest.raises(UsageError, match=r"is none of \.jsonl, \.jsonl\.gz, \.ndjson"):
+        read(tmp_path / "chains.txt")
+    with pytest.raises(UsageError, match="There is no file or folder") as told:
+        read(tmp_path / "chain.jsonl")
+    assert told.value.hint == f"Did you mean {path}?"
+    with pytest.raises(UsageError, match="There is no file or folder") as told:
+        read(tmp_path / "zzzzzzzzzzzz")
+    assert told.value.hint == ""
+    for field, hint in (
+        ("promt", "Did you mean prompt?"),
+        ("zzzz", "It has: run, step, text, image, network,"),
+    ):
+        with pytest.raises(UsageError, match=f"A row has no '{field}'") as told:
+            read(path, **{field: "x"})
+        assert told.value.hint.startswith(hint)
+
+
+def test_columns_that_are_not_read_are_remarked_upon_once(tmp_path: Path) -> None:
+    remarks: list[str] = []
+    records = [row | {"z": 1, "note": "x", "b": 2, "y": 3} for row in chain_of("pab", prompt=None)]
+    options = ImportOptions(name="chains", path=jsonl(tmp_path, records), columns={"model": "note"})
+    read_import(options, remark=remarks.append)
+    assert remarks == [
+        "chains.jsonl: not read are the columns b, y, z (--column FIELD=COLUMN says what is in one)"
+    ]
+    remarks.clear()
+    read_import(ImportOptions(name="chains", path=jsonl(tmp_path, chain_of("pa"))), remark=remarks.append)
+    assert remarks == []
+
+
+def test_of_a_deterministic_process_each_model_and_seed_has_outputs_of_its_own(tmp_path: Path) -> None:
+    """From a one model makes b, the other c; and so does one model of another seed."""
+    turns = [row | {"model": "mn"[row["step"] % 2]} for row in chain_of("bbac", "one", prompt="a", seed=1)]
+    assert [one.run.network for one in read(jsonl(tmp_path, turns), deterministic=True)] == [("m", "n")]
+    seeds = [*chain_of("pab", "one", seed=1), *chain_of("pac", "two", seed=2)]
+    assert [one.run.seed for one in read(jsonl(tmp_path, seeds), deterministic=True)] == [1, 2]
+    same = [*chain_of("pab", "one", seed=1), *chain_of("qac", "two", seed=1)]
+    assert len(problems(jsonl(tmp_path, same), deterministic=True)) == 1
+
+
+@pytest.mark.parametrize("name", ["imported/text", "synthetic/x", "PocketText", "local:x", "python:a.py:A"])
+def test_a_model_has_no_name_that_means_another(tmp_path: Path, name: str) -> None:
+    records = chain_of("ab", prompt="p", model=name)
+    assert problems(jsonl(tmp_path, records)) == [
+        f"chains.jsonl:1: the model {name!r} is a name that panic knows as another's: give it a name of its"
+        " own"
+    ]
+
+
+def test_repeats_count_by_network_and_prompt(tmp_path: Path) -> None:
+    records = [
+        *chain_of("ab", 1, prompt="p", model="m"), *chain_of("ab", 2, prompt="p", model="m"),
+        *chain_of("ab", 3, prompt="q", model="m"), *chain_of("ab", 4, prompt="p", model="n"),
+        *chain_of("ab", 5, prompt="p", model="m"),
+    ]  # fmt: skip
+    assert [one.run.repeat for one in read(jsonl(tmp_path, records))] == [0, 1, 0, 0, 2]
+
+
+def num_open() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted by /proc")
+def test_no_image_leaves_a_file_open(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "a" / "b" / "c.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    before = num_open()
+    names = ("a/b/c.png", "a/b/none.png", "a/none/c.png", "a/b", "pipe.png", "a", "../x")
+    found = []
+    for name in names:
+        with contextlib.suppress(ValueError):
+            found.append(images.read_image(tmp_path, name).size)
+        assert num_open() == before, name
+    assert found == [(4, 4)]
+
+
+def test_advice_is_given_where_folders_are_separated_otherwise(tmp_path: Path) -> None:
+    for name, advice in (("a\\b.png", "; folders are separated by /"), ("b.png", "")):
+        told = problems(jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": name}]))
+        assert told[0].endswith(f"(No such file or directory){advice}")
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG of this size that has no pixels."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")
+    ]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def test_a_large_image_is_refused_without_a_warning_of_pillows(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "a.png").write_bytes(header(10_000, 10_000))
+    [told] = problems(jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": "a.png"}]))
+    assert "100,000,000" in told or "pixels" in told
+    assert [str(one.message) for one in recwarn if "ecompression" in str(one.message)] == []
+
+
+def test_an_image_is_read_without_what_stands_beside_its_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.linear_gradient("L").resize((6, 4)).convert("RGB")
+    lying.save(tmp_path / "a.png", exif=exif)
+    found = images.read_image(tmp_path, "a.png")
+    assert (found.size, found.info, found.mode) == ((4, 6), {}, "RGB")
+    assert found.tobytes() == lying.transpose(Image.Transpose.ROTATE_270).tobytes()
+    Image.new("LA", (2, 2), (7, 255)).save(tmp_path / "b.png")
+    assert images.read_image(tmp_path, "b.png").getpixel((1, 1)) == (7, 7, 7)
+    Image.new("P", (2, 2)).save(tmp_path / "c.png")
+    assert images.read_image(tmp_path, "c.png").mode == "P"
+
+
+def test_images_end_in_capitals_or_not(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "fox").mkdir(parents=True)
+    for number, name in enumerate(("0.PNG", "1.jpeg", "2.Webp", "3.jpg")):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / "pictures" / "fox" / name)
+    (tmp_path / "pictures" / "fox" / "prompt.txt").write_text("a fox\n\n")
+    [found] = read(tmp_path / "pictures")
+    assert (len(found), found.run.prompt) == (4, "a fox\n")
+
+
+def test_what_was_said_of_an_import_is_kept_with_its_session(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, chain_of("pab"))
+    write(tmp_path / "store", path, about="temperature 0.8")
+    with Store(tmp_path / "store") as store:
+        [session] = reading.sessions(store)
+        assert session.provenance["import"] == {
+            "path": str(path), "columns": {}, "about": "temperature 0.8", "deterministic": False
+        }  # fmt: skip
+        assert session.end_state == "done"
+        batches = store.db.rows("SELECT device, size, padded_size, duration_s, epoch FROM batch")
+        assert batches == [("given", 2, 2, 0.0, 0)]
+
+
+def test_of_other_outputs_in_many_runs_twenty_are_told(tmp_path: Path) -> None:
+    many = [row for run in range(23) for row in chain_of(f"p{'ab'[run % 2]}", run, prompt=str(run))]
+    write(tmp_path / "store", jsonl(tmp_path, many))
+    other = [row | {"text": "x"} for row in many]
+    with pytest.raises(ConflictError) as refused:
+        write(tmp_path / "store", jsonl(tmp_path, other))
+    lines = refused.value.message.split("\n")
+    assert (len(lines), lines[0]) == (
+        20, "chains.jsonl:1: the store has another output at this step of run 0"
+    )  # fmt: skip
+    assert refused.value.hint == "Nothing was imported. Give another --name."
+
+
+def test_a_run_of_which_less_is_given_than_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path / "store", jsonl(tmp_path, [*chain_of("pabc", 1), *chain_of("qa", 2)]))
+    before = dumped(tmp_path / "store")
+    write(tmp_path / "store", jsonl(tmp_path, chain_of("pa", 1)))
+    assert dumped(tmp_path / "store") == before
+
+
+def test_failures_of_lost_images_are_forgotten_when_they_come_back_and_no_others(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 4), "red")
+    image.save(tmp_path / "a.png")
+    rows = [
+        {"run": 1, "step": 0, "prompt": "p", "image": "a.png"},
+        {"run": 1, "step": 1, "prompt": "p", "text": "x"},
+        *chain_of("ab", 2, prompt="q"),
+    ]
+    path = jsonl(tmp_path, rows)
+    write(tmp_path / "store", path)
+    with Store(tmp_path / "store", write=True) as store:
+        first, second = (run.id for run in reading.runs(store))
+        kinds = ((first, "lost"), (second, "error"))
+        failures = [NewFailure(run=run, step=0, kind=kind, message="no") for run, kind in kinds]
+        writing.commit(store, Commit(failures=failures))
+        store.images.execute("DELETE FROM image")
+    write(tmp_path / "store", path)
+    with Store(tmp_path / "store") as store:
+        assert [run.failure.kind for run in reading.runs(store) if run.failure] == ["error"]
+        assert contents.image(store, image_digest(image)).size == (4, 4)

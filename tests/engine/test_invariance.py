@@ -8,15 +8,24 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.device import CpuDevice
+from panic.engine import invariance as invariances
 from panic.engine.calibration import noise
+from panic.engine.calls import Call, CallError, CallResult
+from panic.engine.contents import Output, Rejected
+from panic.engine.invariance import Probe
 from panic.engine.pinning import (
     SWITCHES,
     Shape,
@@ -28,8 +37,10 @@ from panic.engine.pinning import (
     surroundings,
 )
 from panic.engine.plan import CheckedConfig, make_plan
+from panic.engine.queue import Buckets
 from panic.errors import ConfigError
 from panic.models import kinds, registry
+from panic.models.protocol import Modality
 from panic.models.table import TABLE
 from panic.store import Store, invariance, provenance, reading, writing
 from tests.tiny_brought import build_cogview4
@@ -321,3 +332,187 @@ def test_a_processor_whose_kernels_were_chosen_by_the_user_is_not_vouched_for(
     monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
     assert not is_known_to_be_steady(CpuDevice())
     assert '"MKL_ENABLE_INSTRUCTIONS":"AVX2"' in surroundings(CpuDevice())
+
+
+# What models are called with, by a caller that a test plays
+
+
+def probe_of(answer: Callable[[Call], Any], **spec: Any) -> tuple[Probe, list[Call]]:
+    """A probe of a model of texts and one that reads images; the calls that it makes."""
+    walk = registry.resolve("synthetic/random-walk")
+    specs = {
+        "it": replace(walk, name="it", **spec),
+        "tell": replace(registry.resolve("synthetic/image-to-text"), name="tell"),
+    }
+    session = SimpleNamespace(
+        plan=SimpleNamespace(specs=specs, config=SimpleNamespace(batch_sizes={"tell": 4})),
+        buckets=Buckets(specs, cast("Any", None)),
+        fingerprints={"it": "f" * 64, "tell": "e" * 64},
+    )
+    calls: list[Call] = []
+
+    def call(one: Call) -> CallResult:
+        calls.append(one)
+        found = answer(one)
+        if isinstance(found, CallError):
+            return CallResult(number=1, error=found)
+        return CallResult(number=1, outputs=found)
+
+    probe = Probe(cast("Any", session), cast("Any", None), pinned=["pinned"])
+    probe._caller = cast("Any", SimpleNamespace(call=call))
+    return probe, calls
+
+
+def texts(call: Call, tell: Callable[[int], str]) -> list[Any]:
+    return [Output(Modality.TEXT, text.encode(), text) for text in map(tell, range(len(call.inputs)))]
+
+
+def test_a_model_is_called_with_short_mates_twice_and_behind_a_long_one() -> None:
+    probe, calls = probe_of(
+        lambda call: texts(call, lambda place: str((call.inputs[place], call.seeds[place])))
+    )
+    found = probe._measured("it", Shape(batch_size=3, threads=2))
+    assert found is not None
+    assert (found.verdict, found.batch_size, found.threads, found.fingerprint) == (
+        "independent", 3, 2, "f" * 64
+    )  # fmt: skip
+    ahead, back, behind = calls
+    assert (ahead.inputs, ahead.seeds) == (["a red cat", "a", "a red dog"], [1, 2, 3])
+    assert (back.inputs, back.seeds) == (ahead.inputs[::-1], [3, 2, 1])
+    long, short, item = behind.inputs
+    assert (short, item, behind.seeds) == ("a red dog", "a red cat", [2, 3, 1])
+    assert (len(long), long[:14], {call.batch_size for call in calls}) == (300, "red blue green", {3})
+
+
+@pytest.mark.parametrize(
+    ("spec", "longest"),
+    [
+        ({}, 300), ({"context_tokens": 77}, 57), ({"context_tokens": 4000}, 400),
+        ({"context_tokens": 77, "parameters": {"max_sequence_length": 40}}, 30),
+    ],
+)  # fmt: skip
+def test_a_long_mate_is_no_longer_than_the_model_reads(spec: dict[str, Any], longest: int) -> None:
+    probe, _ = probe_of(lambda call: [], **spec)
+    _, _, (long, *_) = probe._contents("it", Modality.TEXT)
+    assert longest - 1 <= len(cast("str", long)) <= longest, "an end of white space is cut off"
+
+
+def test_images_are_noise_and_plain_ones_of_what_was_drawn_before() -> None:
+    probe, _ = probe_of(lambda call: texts(call, str))
+    item, near, far = probe._contents("tell", Modality.IMAGE)
+    pictures = [cast("Image.Image", one) for one in (item, *near, *far)]
+    assert {one.size for one in pictures} == {(256, 256)}
+    assert len({one.tobytes() for one in pictures}) == len(pictures) == 1 + 7 + 2
+    assert probe._results("tell", [item] * 2, [1, 2]) is not None
+    assert probe._image is None, "texts are none"
+    drawn = Image.new("RGB", (5, 4))
+    probe._caller = cast("Any", SimpleNamespace(
+        call=lambda call: CallResult(number=1, outputs=[Rejected("x"), Output(Modality.IMAGE, b"x", drawn)])
+    ))  # fmt: skip
+    probe._results("it", ["x"], [1])
+    item, near, far = probe._contents("tell", Modality.IMAGE)
+    assert item is drawn
+    assert {cast("Image.Image", one).size for one in (*near, *far)} == {(5, 4)}
+
+
+NO = CallError(kind="error", message="no")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "num_calls"),
+    [
+        (lambda call, number: NO, None, 1),
+        (lambda call, number: NO if number == 2 else texts(call, lambda place: "x"), None, 2),
+        (lambda call, number: NO if number == 3 else texts(call, lambda place: "x"), None, 3),
+        (lambda call, number: [Rejected("dark")] * 3, None, 3),
+        (lambda call, number: texts(call, lambda place: call.inputs[place]), "independent", 3),
+        (lambda call, number: texts(call, str), "alone", 5),
+        (lambda call, number: texts(call, lambda place: str(number)), "unrepeatable", 5),
+        (lambda call, number: NO if number == 5 else texts(call, str), "unrepeatable", 5),
+        (
+            lambda call, number: [
+                Rejected("x") if text == "a red cat" and place else one
+                for place, (text, one) in enumerate(
+                    zip(call.inputs, texts(call, lambda place: "x"), strict=True)
+                )
+            ],
+            "alone", 5,
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_model_by_what_it_gives(answer: Any, verdict: str | None, num_calls: int) -> None:
+    calls: list[Call] = []
+
+    def numbered(call: Call) -> Any:
+        calls.append(call)
+        return answer(call, len(calls))
+
+    probe, _ = probe_of(numbered)
+    found = probe._measured("it", Shape(batch_size=3, threads=1))
+    assert (found and found.verdict, len(calls)) == (verdict, num_calls)
+
+
+def test_items_of_one_length_are_tried_where_others_do_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results depend on how long the longest text is; among texts of as many words on nothing."""
+
+    def longest(call: Call) -> list[Any]:
+        most = max(len(text.split()) for text in call.inputs)
+        return texts(call, lambda place: f"{call.inputs[place]} {most}")
+
+    for lengths, verdict in ((lambda text: len(text.split()), "length"), (len, "length"), (None, "alone")):
+        monkeypatch.setattr(registry, "lengths", lambda spec, lengths=lengths: lengths)
+        probe, calls = probe_of(longest)
+        found = probe._measured("it", Shape(batch_size=4, threads=1))
+        assert found is not None
+        assert found.verdict == verdict
+        if lengths:
+            assert {lengths(text) for call in calls[5:] for text in call.inputs} == {lengths("a red cat")}
+    monkeypatch.setattr(registry, "lengths", lambda spec: lambda text: text == "a red cat")
+    found = probe_of(longest)[0]._measured("it", Shape(batch_size=4, threads=1))
+    assert found is not None
+    assert found.verdict == "alone", "no text is as long"
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "shape", "told"),
+    [
+        ("it", "independent", Shape(batch_size=4, threads=1), ""),
+        ("it", "length", Shape(batch_size=4, threads=1, mates="length"), "only items of equal length"),
+        ("it", "alone", Shape(batch_size=1, threads=1), "batches of one"),
+        ("it", "unrepeatable", Shape(batch_size=4, threads=1), "can be neither repeated nor verified"),
+        ("pinned", "alone", Shape(batch_size=4, threads=1), "--repin mends that"),
+        ("tell", "length", Shape(batch_size=4, threads=1, mates="length"), "only items of equal length"),
+    ],
+)
+def test_a_shape_is_another_where_it_has_to_be(
+    caplog: pytest.LogCaptureFixture, name: str, verdict: Any, shape: Shape, told: str
+) -> None:
+    probe, _ = probe_of(lambda call: [])
+    assert probe._shape(name, Shape(batch_size=4, threads=1), verdict) == shape
+    assert len(caplog.messages) == bool(told)
+    assert told in caplog.text
+    with pytest.raises(ConfigError, match=r"batch_sizes\.tell is 4, but an item's result depends") as refused:
+        probe._shape("tell", Shape(batch_size=4, threads=1), "alone")
+    assert refused.value.hint == "batch_sizes.tell: 1, or leave it out"
+
+
+def test_contents_come_in_turn_as_often_as_they_are_needed() -> None:
+    assert invariances._repeated(["a", "b"], 5) == ["a", "b", "a", "b", "a"]
+    assert invariances._repeated(["a", "b"], 0) == invariances._repeated([], 3) == []
+    phrases = invariances._phrases()
+    assert len(phrases) == len(set(phrases)) == 5 * 13 - 1
+    assert invariances.ITEM not in phrases
+
+
+def test_results_are_the_same_by_their_digest_or_their_numbers() -> None:
+    def vector(*values: float) -> Output:
+        return Output(Modality.VECTOR, b"", np.array(values, np.float32))
+
+    text, other = (Output(Modality.TEXT, digest, "") for digest in (b"a", b"b"))
+    same = [(text, text), (vector(1, 2), vector(1, 2)), (Rejected("a"), Rejected("b"))]
+    assert all(invariances._is_same(*pair) for pair in same)
+    others = [
+        (text, other), (vector(1, 2), vector(1, 3)), (Rejected("a"), text), (text, Rejected("a")),
+        (vector(0.0), vector(-0.0)),
+    ]  # fmt: skip
+    assert not any(invariances._is_same(*pair) for pair in others)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from pydantic import ValidationError
 
 from panic import run
 from panic.config import NoticeSettings
+from panic.engine import notices
 from panic.engine.notices import telling
 from panic.engine.progress import Progress
-from panic.errors import Interrupted, ModelError, UsageError
+from panic.errors import BudgetSpent, Interrupted, ModelError, UsageError
 from panic.store import Store, reading
 from panic.store.dump import dump as dump_lines
 from tests.engine.conftest import dump, interrupt_when, make_config
@@ -149,3 +152,165 @@ def test_what_is_missing_is_told_before_anything_is_computed(tmp_path: Path) -> 
 def test_an_address_in_a_config_is_refused() -> None:
     with pytest.raises(ValidationError, match="is the name of an environment variable"):
         make_config(notify={"to": [f"json://localhost/{SECRET}"]})
+
+
+# What is told when
+
+
+@pytest.mark.parametrize(
+    ("error", "num_failed", "told"),
+    [
+        (None, 0, "is complete"),
+        (None, 1234, "has ended, 1,234 runs failed"),
+        (Interrupted("Stopped."), 3, "was interrupted"),
+        (BudgetSpent("The budget is spent"), 0, "has spent its budget"),
+        (ModelError("the device\nis\x1b[31m gone"), 0, "has failed: the device is [31m gone"),
+        (ModelError("x" * 301), 0, f"has failed: {'x' * 300}"),
+        (KeyError("a path of somebody's"), 0, "has failed: KeyError"),
+    ],
+)
+def test_how_it_ended_in_a_few_words(error: BaseException | None, num_failed: int, told: str) -> None:
+    assert notices._ending(error, Progress(runs_failed=num_failed)) == told
+
+
+def test_how_far_it_is_in_a_sentence() -> None:
+    progress = Progress(
+        runs_total=4000, runs_ended=3000, runs_stuck=2000, runs_failed=1000, invocations=50_000
+    )
+    assert notices._standing(progress) == (
+        f"3,000 of 4,000 runs have ended, 2,000 stuck, 1,000 failed; 50,000 steps. On {socket.gethostname()}."
+    )
+
+
+def test_only_results_are_news() -> None:
+    """Of a stage that follows the runs, too."""
+    watched, before = notices._Watched(), Progress()
+    for changes in ({"invocations": 1}, {"runs_ended": 1}, {}, {"runs_stuck": 1, "elapsed_s": 9.0}):
+        for done in (1, 2, 2):
+            now = replace(before, **changes).with_stage("diagrams", done, 9)
+            is_news = notices._results(now) != notices._results(before)
+            assert is_news == ((now.invocations, now.runs_ended) != (before.invocations, before.runs_ended)
+                               or now.stages != before.stages)  # fmt: skip
+            watched.since = -1.0
+            watched.hear(now)
+            assert (watched.since > 0, watched.progress) == (is_news, now)
+            before = now
+
+
+@pytest.fixture
+def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of what is sent, which goes nowhere."""
+    found: list[str] = []
+
+    def send(addresses: dict[str, str], title: str, body: str) -> list[str]:
+        assert addresses == {"TEAM_CHAT": "json://nowhere"}
+        if title:
+            found.append(title)
+        return []
+
+    monkeypatch.setenv("TEAM_CHAT", "  json://nowhere \n")
+    monkeypatch.setattr(notices, "_send", send)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("on", "num_failed", "error", "is_told"),
+    [
+        ("end", 0, None, True),
+        ("end", 0, KeyError(), True),
+        ("failure", 0, None, False),
+        ("failure", 1, None, True),
+        ("failure", 0, KeyError(), True),
+        ("failure", 1, Interrupted("enough"), False),
+        ("stall", 1, KeyError(), False),
+    ],
+)
+def test_an_end_is_told_to_whoever_wants_to_hear_of_it(
+    titles: list[str], on: Any, num_failed: int, error: BaseException | None, is_told: bool
+) -> None:
+    heard: list[Progress] = []
+
+    def perform() -> None:
+        with telling(NoticeSettings(to=["TEAM_CHAT"], on=[on]), "x", heard.append) as hear:
+            hear(Progress(runs_failed=num_failed))
+            if error is not None:
+                raise error
+
+    with pytest.raises(type(error)) if error else contextlib.nullcontext():
+        perform()
+    assert len(titles) == is_told
+    assert heard == [Progress(runs_failed=num_failed)]
+    assert "notices" not in [thread.name for thread in threading.enumerate()]
+
+
+class Turns(threading.Event):
+    """An event that a thread waits for so many times; what happens at each turn, and how long it waits."""
+
+    def __init__(self, *turns: Any) -> None:
+        super().__init__()
+        self.turns, self.waits = list(turns), list[float | None]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        if not self.turns:
+            return True
+        self.turns.pop(0)()
+        return False
+
+
+@pytest.mark.parametrize(("minutes", "wait_s"), [(1 / 3, 2.0), (1e-6, 0.05), (600.0, 5.0)])
+def test_a_stall_is_told_once_for_each_time_that_nothing_comes(
+    titles: list[str], caplog: pytest.LogCaptureFixture, minutes: float, wait_s: float
+) -> None:
+    watched = notices._Watched()
+
+    def since(ago_s: float) -> Any:
+        at = time.monotonic() - ago_s
+        return lambda: setattr(watched, "since", at)
+
+    long_s = minutes * 60 + 100.0
+    stalled, later = since(long_s), since(long_s + 1)
+    ending = Turns(since(-1000.0), stalled, stalled, since(-1000.0), later, later)
+    addresses = {"TEAM_CHAT": "json://nowhere"}
+    settings = NoticeSettings(to=["TEAM_CHAT"], on=["stall"], stall_minutes=minutes)
+    notices._watch(settings, "x", addresses, watched, ending)
+    assert titles == [f"x: no result for {minutes:g} minutes"] * 2
+    assert caplog.messages == [f"no result for {minutes:g} minutes"] * 2
+    assert ending.waits == [pytest.approx(wait_s)] * 7
+    titles.clear()
+    notices._watch(settings.model_copy(update={"on": ["end"]}), "x", addresses, watched, Turns(stalled))
+    assert titles == []
+
+
+SENDER = """
+import json, os, sys, time
+
+asked = json.load(sys.stdin)
+with open(os.environ["TOLD"], "a") as told:
+    told.write(json.dumps([asked, sorted(os.environ.keys() & {"GOOD", "BAD", "SLOW", "OTHER"})]) + "\\n")
+time.sleep(60 if asked["to"] == "slow" else 0)
+sys.exit(asked["to"] == "bad")
+"""
+
+
+def test_each_address_has_a_process_of_its_own_that_knows_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sender.py").write_text(SENDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(notices, "SENDER", "sender")
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    addresses = {"GOOD": "good", "BAD": "bad"}
+    for name, address in {**addresses, "OTHER": "x"}.items():
+        monkeypatch.setenv(name, address)
+    assert notices._send(addresses, "a title", "a body") == ["BAD"]
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert sorted(told, key=str) == [
+        [{"to": to, "title": "a title", "body": "a body"}, ["OTHER"]] for to in ("bad", "good")
+    ]
+    assert caplog.messages == ["a notice did not reach the address in BAD"]
+    caplog.clear()
+    assert notices._send(addresses, "", "") == ["BAD"]
+    assert caplog.messages == [], "whoever asked says so"
+    monkeypatch.setattr(notices, "LONGEST_S", 0.05)
+    assert notices._send({"SLOW": "slow"}, "a title", "") == ["SLOW"], "it would end well in a minute"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panic.engine import contents
 from panic.engine.contents import ContentCache, Output, Rejected, RemoteImage, finish
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
@@ -289,3 +290,54 @@ def test_a_remote_image_is_decoded_for_those_who_are_here() -> None:
     stored = cache.decoded(digest, Modality.IMAGE)
     assert isinstance(stored, Image.Image)
     assert stored.getpixel((0, 0)) == (0, 0, 255)
+
+
+# What is held, and how much that is
+
+
+def test_a_text_may_be_so_long_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert contents.MAX_TEXT_BYTES == 500_000_000, "half of what a row holds"
+    monkeypatch.setattr(contents, "MAX_TEXT_BYTES", 4)
+    assert made("éé", Modality.TEXT).value == "éé"
+    assert reason("éé.", Modality.TEXT) == "text of 5 bytes: it may have at most 4"
+
+
+def test_the_size_of_a_content_is_about_what_it_takes() -> None:
+    assert contents.size_bytes("é" * 7) == 200 + 14
+    assert contents.size_bytes(Image.new("RGB", (5, 3))) == 45
+    assert contents.size_bytes(RemoteImage(size=(5, 3), encoded=b"x" * 9)) == 9
+    assert contents.size_bytes(RemoteImage(size=(5, 3), pixels="there")) == 0
+
+
+def test_what_is_kept_counts_once_and_only_within_the_budget() -> None:
+    cache = ContentCache(2 * 202, read_files)
+    for _ in range(2):
+        cache.keep(b"a", "a")
+    assert cache.saved_bytes == 202
+    cache.keep(b"b", "b")
+    assert cache.saved_bytes == 404
+    cache.keep(b"c", "c")
+    assert (cache.saved_bytes, list(cache._saved)) == (404, [b"b", b"c"])
+    cache.keep(b"d", "x" * 500)
+    assert (cache.saved_bytes, list(cache._saved)) == (0, []), "larger than all of it"
+    cache.add_unsaved(b"e", "e")
+    cache.add_unsaved(b"e", "another")
+    assert cache.get(b"e", Modality.TEXT) == "e", "what came first"
+    cache.saved(b"e")
+    assert cache.saved_bytes == 0
+    cache.saved(b"e")
+    assert (cache.saved_bytes, cache.get(b"e", Modality.TEXT)) == (202, "e")
+
+
+def test_only_images_whose_pixels_are_elsewhere_are_remote() -> None:
+    cache = ContentCache(10**6, read_files)
+    assert cache.remote(b"a") is None
+    held = [RemoteImage(size=(1, 1), encoded=b"x", pixels=pixels) for pixels in ("there", None)]
+    cache.add_unsaved(b"a", held[0])
+    cache.add_unsaved(b"b", held[1])
+    cache.add_unsaved(b"c", Image.new("RGB", (1, 1)))
+    assert [cache.remote(name) for name in (b"a", b"b", b"c")] == [held[0], None, None]
+    for name in (b"a", b"b", b"c"):
+        cache.saved(name)
+    assert cache.saved_bytes == 1 + 3, "the pixels of the first are kept in the cluster"
+    assert [one.encoded for one in held] == [None, b"x"]

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from panic import is_stuck, run
-from panic.errors import ConfigError, ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
+from panic.config import ExperimentConfig
+from panic.config.schema import RaySettings
+from panic.engine import perform as performing
+from panic.engine.perform import phases
+from panic.engine.plan import expanded_runs, make_plan
+from panic.engine.stages.loops import LoopStage
+from panic.engine.workers import Workers
+from panic.errors import (
+    ConfigError,
+    ConflictError,
+    Interrupted,
+    ModelDoesNotFit,
+    ModelError,
+    ModelMissing,
+    UsageError,
+)
 from panic.models.synthetic import transition_matrix
-from panic.store import Store, check, contents, reading
+from panic.store import DEFAULT_STORE, Store, check, contents, reading
 from panic.store.stuck import first_repeat
+from tests.engine.by_hand import opened
+from tests.engine.by_hand import perform as perform_by_hand
 from tests.engine.conftest import dump, interrupt_when, make_config
 
 
@@ -315,3 +335,140 @@ def test_a_config_of_python_whose_models_do_not_fit_is_refused(tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"at: 12 would fit"):
         run(make_config(arms={"swap": [{"at": 11, "text": "state 5"}]}), tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_what_is_performed_is_told_by_its_store_and_command(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["panic", "run", "a b.yaml"])
+    config = make_config(prompts=["state 0"], seeds=[-1], repeats=1, max_length=2)
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        outcome = run(config, store)
+        assert store.db.value("SELECT count(*) FROM invocation") == 2, "it is left open"
+        row = reading.experiment(store, "test")
+    assert (outcome.experiment, outcome.name, outcome.store) == (row.uid, "test", tmp_path / "s")
+    assert (outcome.state, outcome.counts.invocations, outcome.counts.done) == ("complete", 2, 1)
+    run(config, tmp_path / "s", command="by hand")
+    with Store(tmp_path / "s") as store:
+        assert [one.command for one in reading.sessions(store)] == ["panic run 'a b.yaml'", "by hand"]
+    assert caplog.messages == []
+    run(config.model_copy(update={"ray": RaySettings(workers=2)}), tmp_path / "s")
+    assert "ray: has no effect with executor: local" in caplog.messages
+    with pytest.raises(UsageError, match="overrides change a config file; this config is loaded already"):
+        run(config, tmp_path / "s", overrides=["max_length=3"])
+
+
+def test_a_store_is_where_it_is_said_or_where_the_config_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {"prompts": ["state 0"], "seeds": [-1], "repeats": 1, "max_length": 1}
+    assert run(make_config(**small)).store == DEFAULT_STORE
+    named = make_config(**small, store="named")
+    assert run(named).store == Path("named")
+    assert run(named, "given").store == Path("given")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given", "named", DEFAULT_STORE.name]
+
+
+def test_exactly_the_runs_that_are_given_are_performed(tmp_path: Path) -> None:
+    config = make_config(max_length=3)
+    some = expanded_runs(config)[1:3]
+    outcome = run(config, tmp_path / "s", runs=some)
+    assert (outcome.counts.runs, outcome.counts.invocations) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({}, [[], ["invocations"], []]),
+        ({"embeddings": ["synthetic/state-embedding"]}, [[], ["invocations", "embeddings"], []]),
+        (
+            {"embeddings": ["synthetic/state-embedding"], "diagrams": [{}], "diagram_workers": 3},
+            [[], ["invocations", "embeddings", "diagrams"], ["vectorisations", "distances"]],
+        ),
+    ],
+)
+def test_stages_run_when_what_they_need_is_there(
+    tmp_path: Path, changes: dict[str, Any], stages: list[list[str]]
+) -> None:
+    small = {"prompts": ["state 0"], "seeds": [-1], "repeats": 1, "max_length": 2}
+    workers = Workers(lambda deliver: [])
+    secret = {"notify": {"to": ["ALARM"]}}
+    with opened(tmp_path / "s", **small, **changes, **secret) as session, ExitStack() as stack:
+        found = phases(session, workers, LoopStage(session), stack)
+        assert [[stage.name for stage in part] for part in found] == stages
+        if "diagrams" in changes:
+            pool = found[1][2]._pool
+            assert {stage._pool for stage in found[2]} == {pool}
+            assert (pool._num_workers, pool._hidden, pool._closing) == (3, ("ALARM",), False)
+            assert (pool._ledger, pool._deliver) == (session.ledger, workers.post)
+    if "diagrams" in changes:
+        assert pool._closing, "with the stack"
+    with opened(tmp_path / "s", **small) as session:
+        perform_by_hand(session)
+        before, *_ = phases(session, workers, LoopStage(session), ExitStack())
+        assert [stage.name for stage in before] == ["images"]
+
+
+def test_what_runs_lack_is_counted_of_those_that_are_asked_for(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"seeds": [-1], "repeats": 1}
+    with opened(tmp_path / "s", prompts=["a", "b", "c"], max_length=3, **small) as session:
+        assert performing._missing(session) == (3, 9)
+    with opened(tmp_path / "s", prompts=["a"], max_length=2, **small) as session:
+        perform_by_hand(session)
+        assert performing._missing(session) == (1, 1), "it was to be longer"
+    with opened(tmp_path / "s", prompts=["a", "b"], max_length=4, **small) as session:
+        assert performing._missing(session) == (2, 2 + 4)
+        perform_by_hand(session)
+        assert performing._missing(session) == (0, 0)
+
+
+def test_where_no_run_goes_on_only_vectors_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], bool]] = []
+
+    def start(specs: Any, deliver: Any, *, reject_constant_images: bool) -> dict[str, Any]:
+        started.append((list(specs), reject_constant_images))
+        return {name: SimpleNamespace(close=lambda: []) for name in specs}
+
+    monkeypatch.setattr("panic.engine.endpoints.start_endpoints", start)
+    at = {"base": "openai:tiny", "base_url": "http://localhost:1/v1"}
+    models = {
+        "chat": {**at, "task": "text-to-text", "concurrency": 5},
+        "vector": {**at, "task": "embedding", "concurrency": 7},
+    }
+    config = make_config(
+        networks=[["chat"]], models=models, embeddings=["vector"], batch_sizes={}, executor="local",
+        reject_constant_images=True,
+    )  # fmt: skip
+    session: Any = SimpleNamespace(plan=make_plan(config))
+    for has_runs, names, depths in ((True, ["chat", "vector"], [5, 7]), (False, ["vector"], [7])):
+        workers = Workers(lambda deliver: [])
+        performing._start_endpoints(session, workers, has_runs=has_runs)
+        assert started[-1] == (names, True)
+        assert [(seat.remote, seat.depth) for seat in workers.seats] == list(zip(names, depths, strict=True))
+
+
+def test_a_config_file_starts_from_experiments_of_the_store_that_it_is_performed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is given, else the one that the config names, else the usual one."""
+    monkeypatch.chdir(tmp_path)
+    words: dict[str, Any] = {"networks": [["upper-case"]], "seeds": [-1], "max_length": 1, "device": "cpu"}
+    for place in ("given", "named", str(DEFAULT_STORE)):
+        prompts = [Path(place).name]
+        run(ExperimentConfig.model_validate({"name": "words", "prompts": prompts, **words}), place)
+    asks = {"name": "next", "prompts": [{"experiment": "words"}], **words}
+    Path("plain.json").write_text(json.dumps(asks))
+    Path("naming.json").write_text(json.dumps({**asks, "store": "named"}))
+    for file, store, want in (
+        ("naming.json", "given", "GIVEN"), ("naming.json", None, "NAMED"), (Path("plain.json"), None, None)
+    ):  # fmt: skip
+        outcome = run(file, store)
+        with Store(outcome.store) as there:
+            prompts = {row.prompt for row in reading.runs(there, "next")}
+        assert prompts == {want or DEFAULT_STORE.name.upper()}
+    with Store("given", write=True) as there:
+        outcome = run("plain.json", there, overrides=["name=more"])
+        assert (outcome.name, {row.prompt for row in reading.runs(there, "more")}) == ("more", {"GIVEN"})

@@ -287,3 +287,17 @@ def test_outputs_that_only_an_import_brings_begin_no_experiment(tmp_path: Path) 
             begin(store, plan, {}, "cpu")
         assert reading.experiments(store) == []
         assert begin(store, plan, {}, "given") == 1
+
+
+@pytest.mark.parametrize("order", [("alone", "length"), ("length", "alone")])
+def test_the_worst_that_was_seen_of_a_model_counts(tmp_path: Path, order: tuple[Any, Any]) -> None:
+    run(make_config(max_length=2), tmp_path / "s")
+    with Store(tmp_path / "s", write=True) as store:
+        [row] = [row for row in reading.epochs(store, "test") if row.name == "draw"]
+        for size, verdict in enumerate(order, 3):
+            seen = invariance.Measured(
+                fingerprint=row.fingerprint, batch_size=size, threads=1, verdict=verdict, duration_s=0.0
+            )
+            invariance.record(store, surroundings(CpuDevice()), [seen])
+    [change] = pin_anew(make_config(max_length=4), tmp_path / "s")
+    assert (change.name, change.after.batch_size, change.after.mates) == ("draw", 1, "bucket")

@@ -17,7 +17,14 @@ from PIL import Image
 
 from panic.engine.calls import Call, CallResult
 from panic.engine.contents import Rejected
-from panic.engine.serving import CallServer, LocalWorker, ServerSettings
+from panic.engine.serving import (
+    CallServer,
+    LocalWorker,
+    ServerSettings,
+    _call_error,
+    _has_large_images,
+    own_inputs,
+)
 from panic.errors import ModelDoesNotFit, ModelMissing, OutOfMemory, OutputRejected
 from panic.models import registry
 from panic.models.protocol import ModelSpec
@@ -270,10 +277,13 @@ def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:
         time.sleep(0.02)
         inbox.put(result)
 
+    before = threading.active_count()
     worker = LocalWorker(settings, lambda spec: Echo(), deliver)  # type: ignore[arg-type, return-value]
     for number in range(3):
         worker.submit(Call(number=number, model="a", batch_size=1, inputs=[f"t{number}"], seeds=[number]))
     assert "closing" in {span.name for span in worker.close()}
+    assert threading.active_count() == before
+    assert worker._server.cache.resident == set()
     results = [inbox.get_nowait() for _ in range(3)]
     assert [(result.number, result.outputs[0].value) for result in results] == [  # type: ignore[union-attr]
         (0, "t0 0"), (1, "t1 1"), (2, "t2 2"),
@@ -348,3 +358,52 @@ def test_torch_gets_its_threads_back(tmp_path: Path) -> None:
     server.close()
     assert seen == [other]
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "is_large"),
+    [((512, 512), 1, True), ((512, 511), 1, False), ((256, 256), 4, True), ((256, 256), 3, False)],
+)
+def test_a_quarter_of_a_million_pixels_is_large(
+    size: tuple[int, int], batch_size: int, is_large: bool
+) -> None:
+    assert _has_large_images(call(Image.new("RGB", size), batch_size=batch_size)) is is_large
+    assert not _has_large_images(call("x" * 10**6))
+
+
+def test_what_an_error_says_is_kept_as_far_as_it_can_be_said() -> None:
+    def deep(number: int) -> None:
+        if number:
+            deep(number - 1)
+        else:
+            raise ValueError("x" * 20_000)
+
+    with pytest.raises(ValueError, match="x") as caught:
+        deep(3)
+    found = _call_error(caught.value, loaded=True)
+    assert (found.kind, found.message) == ("error", f"ValueError: {'x' * 20_000}")
+    assert len(found.detail) == 8000
+    assert found.detail.endswith("xx\n"), "its end says most"
+    odd = ValueError("odd")
+    odd.hint = 7  # type: ignore[attr-defined]
+    assert _call_error(odd, loaded=True).hint == ""
+    found = _call_error(ModelMissing("gone", hint="look"), loaded=False)
+    assert (found.kind, found.message, found.hint) == ("missing", "gone", "look")
+    assert _call_error(OutputRejected("dark"), loaded=False).kind == "load"
+    assert _call_error(OutOfMemory("no"), loaded=False).kind == "memory"
+
+
+def test_an_exception_without_a_text_is_told_by_its_class() -> None:
+    class Bad(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    found = _call_error(Bad(), loaded=True)
+    assert (found.message, found.detail) == ("Bad", "")
+
+
+def test_only_what_a_model_may_change_is_copied() -> None:
+    image, array = Image.new("RGB", (2, 2)), np.zeros(3)
+    first, second, third, fourth = own_inputs(call(image, array, "text"))
+    assert (first is image, second is array, third) == (False, False, "text")
+    assert (first.tobytes(), second.tolist(), fourth) == (image.tobytes(), [0, 0, 0], "text")

@@ -15,11 +15,11 @@ import pytest
 from panic.devices.device import CpuDevice, open_device
 from panic.engine import session as session_module
 from panic.engine.contents import size_bytes
-from panic.engine.pinning import Pin
+from panic.engine.pinning import Pin, Shape
 from panic.engine.plan import make_plan
 from panic.engine.queue import Item
 from panic.engine.session import LOST, open_session
-from panic.errors import ConflictError, Interrupted
+from panic.errors import BudgetSpent, ConflictError, Interrupted
 from panic.models import registry
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, missing, reading, working, writing
@@ -295,3 +295,33 @@ def test_a_session_says_where_its_models_come_from_and_its_tags_alone_are_kept(t
         (session,) = reading.sessions(store, "test")
         assert set(session.provenance["models"]) == {"draw", "chain"}
         assert store.db.rows("SELECT kind, text FROM annotation") == [("tag", "blue")]
+
+
+def test_a_session_that_does_not_open_ends_with_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*of: Any) -> None:
+        raise ValueError("no buckets")
+
+    monkeypatch.setattr(session_module, "Buckets", fail)
+    with pytest.raises(ValueError, match="no buckets"), opened(tmp_path / "s"):
+        pass
+    assert end_states(tmp_path / "s") == ["failed"]
+
+
+def test_what_is_given_up_for_a_budget_is_no_failure(tmp_path: Path) -> None:
+    with pytest.raises(BudgetSpent), opened(tmp_path / "s"):
+        raise BudgetSpent("no more")
+    assert end_states(tmp_path / "s") == ["budget spent"]
+
+
+def test_items_of_equal_length_alone_share_batches_of_models_that_are_pinned_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path / "s") as session:
+        told: list[list[str]] = []
+        monkeypatch.setattr(session.buckets, "by_length", lambda names: told.append(list(names)))
+        shape = Shape(batch_size=4, threads=session.pins["draw"].threads, mates="length")
+        session.pin({}, {"draw": shape})
+        assert told == [["draw"]]
+        assert [session.pins[name].mates for name in ("draw", "chain")] == ["length", "bucket"]

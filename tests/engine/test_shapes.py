@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from panic.config.fields import MAX_BATCH, MAX_WORKERS
 from panic.devices.device import CpuDevice, open_device
+from panic.engine import pinning
+from panic.engine.perform import run as perform
 from panic.engine.pinning import (
     Change,
     Pin,
@@ -18,17 +22,19 @@ from panic.engine.pinning import (
     changes,
     fitting_shapes,
     most_ready,
+    num_cores,
     pin,
     refuse_conflicts,
     repin,
     shapes,
+    unproven,
     untried,
 )
 from panic.engine.plan import Plan, make_plan
-from panic.errors import ConflictError
+from panic.errors import ConflictError, StoreCorrupt
 from panic.models import registry
-from panic.store import Store, reading, writing
-from panic.store.records import EpochRow, NewRun
+from panic.store import Store, provenance, reading, writing
+from panic.store.records import EpochRow, NewRun, RunRow
 from tests.engine.conftest import make_config
 
 VECTORS = "synthetic/state-embedding"
@@ -287,3 +293,137 @@ def test_pinning_anew_changes_what_does_not_fit_and_says_what(begun: Store) -> N
     assert (last.name, last.number, last.batch_size, last.threads, last.reason, last.model) == (
         "draw", 1, 1, 2, "request", model
     )  # fmt: skip
+
+
+# How many, and of what kind
+
+
+def test_a_shape_is_one_that_a_config_could_ask_for() -> None:
+    Shape(batch_size=MAX_BATCH, threads=MAX_WORKERS)
+    for batch_size, threads, told in (
+        (MAX_BATCH + 1, 1, "65,537 items in a batch, and 65,536 is the most"),
+        (1, MAX_WORKERS + 1, "1,025 threads of a model, and 1,024 is the most"),
+    ):
+        with pytest.raises(StoreCorrupt, match=f"the store says {told}") as refused:
+            Shape(batch_size=batch_size, threads=threads)
+        assert "panic check" in refused.value.hint
+
+
+def test_more_cores_than_may_be_asked_for_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, want in ((1, 1), (3, 3), (MAX_WORKERS, MAX_WORKERS), (MAX_WORKERS + 5, MAX_WORKERS)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda of, there=there: range(there), raising=False)
+        assert num_cores() == want
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    for cores, want in ((None, 1), (6, 6)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert num_cores() == want
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pinned_names", "busy", "is_invariant", "names"),
+    [
+        ((4, 4), (), (), False, ["draw", "chain"]),
+        ((4, 1), (), (), False, ["draw"]),
+        ((2, 1), (), ("draw", "chain"), False, ["draw"]),
+        ((4, 4), ("draw", "chain"), (), False, []),
+        ((4, 4), ("draw", "chain"), ("chain",), False, ["chain"]),
+        ((4, 4), ("draw",), (), False, ["chain"]),
+        ((4, 4), (), ("draw",), True, []),
+    ],
+)
+def test_what_is_measured_is_what_nobody_vouches_for(
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: tuple[int, int],
+    pinned_names: tuple[str, ...],
+    busy: tuple[str, ...],
+    is_invariant: bool,
+    names: list[str],
+) -> None:
+    plan, asked = plan_of(), list[bool]()
+    monkeypatch.setattr(
+        registry, "is_invariant", lambda spec, is_tested: asked.append(is_tested) or is_invariant
+    )
+    called = {name: Shape(batch_size=size, threads=1) for name, size in zip(plan.specs, sizes, strict=True)}
+    epochs = [epoch(name, 4) for name in pinned_names]
+    monkeypatch.setattr(pinning, "is_known_to_be_steady", lambda device: True)
+    assert unproven(plan, called, epochs, busy, CpuDevice()) == names
+    assert set(asked) <= {True}
+    asked.clear()
+    unproven(plan, called, (), (), a_card := CpuDevice(torch_name="cuda"))
+    monkeypatch.setattr(pinning, "is_known_to_be_steady", lambda device: False)
+    unproven(plan, called, (), (), CpuDevice())
+    assert set(asked) == {False}, "on a device like those of the tests alone"
+    assert a_card.kind == "cpu"
+
+
+def test_kernels_that_a_user_asks_for_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    for instructions, before, after in (
+        (("avx2",), None, "AVX2,STRICT"),
+        (("avx2",), "COMPATIBLE", "COMPATIBLE"),
+        (("avx2", "avx512f"), None, None),
+    ):
+        monkeypatch.setattr(provenance, "vector_instructions", lambda found=instructions: found)
+        monkeypatch.delenv("MKL_CBWR", raising=False)
+        if before is not None:
+            monkeypatch.setenv("MKL_CBWR", before)
+        pinning.ask_for_steady_kernels()
+        assert os.environ.get("MKL_CBWR") == after
+        os.environ.pop("MKL_CBWR", None)
+
+
+def test_surroundings_are_versions_and_the_device_and_a_processor_where_it_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for switch in pinning.SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setattr(provenance, "vector_instructions", lambda: ("avx512f", "fma"))
+    monkeypatch.setattr(provenance, "processor", lambda: "Model X")
+    versions = {"torch", "diffusers", "transformers"} & provenance.packages().keys()
+    here, sim = (
+        json.loads(pinning.surroundings(device)) for device in (CpuDevice(), open_device("sim:1GiB"))
+    )
+    assert here.keys() == versions | {"device", "instructions"}
+    assert (here["device"], here["instructions"]) == ("cpu Model X", "avx512f fma")
+    assert sim.keys() == versions | {"device"}
+    assert sim["device"] == open_device("sim:1GiB").kind
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert json.loads(pinning.surroundings(CpuDevice()))["ATEN_CPU_CAPABILITY"] == "avx2"
+
+
+def stored(num_steps: int, state: str, max_length: int = 9) -> RunRow:
+    return RunRow(
+        id=1, experiment=1, network=("draw", "chain"), prompt="0", seed=1, repeat=0, max_length=max_length,
+        num_steps=num_steps, state=state, entry_step=None, period=None, failure=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "is_there"),
+    [
+        (None, False), (stored(2, "running"), False), (stored(3, "running"), True), (stored(4, "done"), True),
+        (stored(1, "stuck"), True), (stored(1, "failed"), True), (stored(1, "repeated"), True),
+    ],
+)  # fmt: skip
+def test_a_run_that_has_come_as_far_as_is_asked(row: RunRow | None, is_there: bool) -> None:
+    [run] = runs(1)
+    assert pinning.has_come_as_far(row, run) is is_there
+
+
+def test_a_model_is_called_where_a_run_or_a_lost_image_needs_it(tmp_path: Path) -> None:
+    config = make_config(max_length=2, embeddings=[VECTORS])
+    perform(config, tmp_path / "s")
+    with Store(tmp_path / "s", write=True) as store:
+        row = reading.experiment(store, "test")
+        epochs = {one.name: one for one in reading.epochs(store, "test")}
+
+        def called(**changes: Any) -> list[str]:
+            plan = plan_of(**{"max_length": 2, "embeddings": [VECTORS], **changes})
+            return [name for name in epochs if pinning.is_called(store, row, plan, epochs[name])]
+
+        assert called() == []
+        assert set(called(max_length=3)) == {"draw", "chain", VECTORS}
+        assert called(max_length=1, prompts=["state 0"]) == []
+        store.db.execute("DELETE FROM embedding WHERE rowid IN (SELECT rowid FROM embedding LIMIT 1)")
+        assert called() == [VECTORS]
+        store.images.execute("DELETE FROM image WHERE rowid = 1")
+        assert set(called()) == {"draw", "chain", VECTORS}

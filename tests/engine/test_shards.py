@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -295,3 +296,50 @@ def test_a_shard_that_runs_out_of_memory_ends_with_the_answer(tmp_path: Path) ->
     assert "panic pin CONFIG --set batch_sizes.MODEL=N" in ended.value.hint
     with Store(tmp_path / "s") as store:
         assert [epoch.number for epoch in reading.epochs(store, "test")] == [0, 0]
+
+
+def test_pins_are_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins, file = calibrate(checked()), tmp_path / "pins.json"
+    write(pins, file)
+
+    def fail(*of: Any) -> None:
+        raise OSError("no more room")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no more room"):
+        write(pins.model_copy(update={"experiment": "other"}), file)
+    assert [path.name for path in tmp_path.iterdir()] == ["pins.json"]
+    monkeypatch.undo()
+    assert read(file).experiment == "test"
+    write(pins.model_copy(update={"experiment": "other"}), file)
+    assert read(file).experiment == "other", "others are replaced"
+
+
+def test_pins_replace_nothing_but_pins(tmp_path: Path) -> None:
+    pins = calibrate(checked())
+    (tmp_path / "config.yaml").write_text("name: x\n")
+    os.mkfifo(tmp_path / "pipe")
+    for place, told in (
+        (tmp_path, "is a folder."),
+        (tmp_path / "none" / "pins.json", f"cannot be written: there is no folder {tmp_path / 'none'}."),
+        (tmp_path / "config.yaml", "is there already, and is no file of pins."),
+        (tmp_path / "pipe", "is there already, and is no file of pins."),
+    ):
+        with pytest.raises(UsageError) as refused:
+            write(pins, place)
+        assert (refused.value.message, refused.value.hint) == (f"{place} {told}", "-o pins.json")
+    assert (tmp_path / "config.yaml").read_text() == "name: x\n"
+    with pytest.raises(UsageError, match="it is no file at all"):
+        read(tmp_path / "pipe")
+
+
+def test_all_that_does_not_fit_pins_is_told_at_once(tmp_path: Path) -> None:
+    pins = calibrate(checked())
+    part = checked(name="other", device="sim:8GiB", chain={"kernel": "column"})
+    with Store(tmp_path / "store", write=True, create=True) as store, pytest.raises(ConflictError) as refused:
+        lay(pins, part, store)
+    lines = refused.value.message.split("\n")
+    assert (len(lines), lines[0]) == (3, "the pins are of test, and the experiment is other")
+    assert lines[1].startswith("the pins are for a device of kind 'cpu'; here it is 'sim")
+    assert lines[2].startswith("chain is not the model that was pinned")
+    assert "panic pin CONFIG -o FILE" in refused.value.hint

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from panic import run
+from panic.config import SnapshotSettings
 from panic.engine.progress import Progress
+from panic.engine.snapshots import _keep, keeping_snapshots
 from panic.errors import Interrupted, StoreError
 from panic.store import Store, reading
 from panic.store.check import check
@@ -87,3 +90,57 @@ def test_a_snapshot_that_fails_is_told_and_the_work_goes_on(
     run(config, tmp_path / "store", on_progress=on_progress)
     assert "no snapshot in" in caplog.text
     assert dump(target) == dump(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(None, StoreError), (Interrupted("enough"), StoreError), (ValueError("mine"), ValueError)],
+)
+def test_a_last_snapshot_that_fails_is_an_error_unless_there_is_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception | None, raised: type[Exception]
+) -> None:
+    """Whoever asked to stop would think that the work is there, too."""
+    target = tmp_path / "copy"
+
+    def perform() -> None:
+        with (
+            Store(tmp_path / "store", write=True, create=True) as store,
+            keeping_snapshots(SnapshotSettings(to=target), store),
+        ):
+            target.rename(tmp_path / "gone")
+            target.write_text("a file of somebody's")
+            if error is not None:
+                raise error
+
+    with pytest.raises(raised):
+        perform()
+    assert ("the last snapshot was not taken" in caplog.text) is (raised is ValueError)
+    assert target.read_text() == "a file of somebody's"
+    assert "snapshots" not in [thread.name for thread in threading.enumerate()]
+
+
+class Turns(threading.Event):
+    """An event that somebody waits for so many times, set or not."""
+
+    def __init__(self, turns: int, *, is_set: bool) -> None:
+        super().__init__()
+        self.turns, self.waits = turns, list[float | None]()
+        if is_set:
+            self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.turns -= 1
+        return self.turns < 0
+
+
+@pytest.mark.parametrize("is_ending", [False, True])
+def test_a_snapshot_that_is_under_way_at_the_end_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_ending: bool
+) -> None:
+    run(make_config(max_length=2), tmp_path / "store")
+    ending = Turns(2, is_set=is_ending)
+    _keep(SnapshotSettings(to=tmp_path / "copy", every_s=7.0), tmp_path / "store", ending)
+    assert ending.waits == [7.0] * 3
+    assert (tmp_path / "copy" / "store.sqlite").exists() is not is_ending
+    assert caplog.messages == []

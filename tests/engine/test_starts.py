@@ -19,7 +19,7 @@ from panic.engine.plan import check_config, load_config
 from panic.engine.starts import Starts, _is_meant, given_images, missing_images
 from panic.errors import ConfigError, StoreTooOld
 from panic.extraction import inputs
-from panic.store import Commit, NewRun, Store, images, reading, writing
+from panic.store import Commit, NewRun, Store, contents, images, reading, writing
 from panic.store.codec import image_digest, prompt_digest
 from panic.store.records import RunRow
 from tests.store.sample import fill, output, picture
@@ -197,3 +197,64 @@ def test_a_pipe_of_prompts_is_not_opened_again_for_its_digest(tmp_path: Path) ->
     starts.note_file(PromptLabels(), tmp_path / "file.txt", 1)
     noted = starts.lineage[-1]
     assert noted["sha256"] == sha256(b"a red barn\n").hexdigest()
+
+
+def test_that_many_images_are_read_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("panic.engine.starts.MANY", 2)
+    caplog.set_level(logging.INFO, "panic.engine")
+    starts = Starts(store=lambda named: tmp_path / "store")
+    for number, colour in enumerate(("red", "red", "blue", "lime")):
+        Image.new("RGB", (2, 2), colour).save(tmp_path / f"{number}.png")
+    told = []
+    for number in range(4):
+        starts.image(tmp_path, f"{number}.png")
+        told.append(len(caplog.messages))
+    assert told == [0, 0, 1, 1]
+    assert [name for _, name in starts.files.values()] == ["0.png", "2.png", "3.png"], (
+        "the first of equal ones"
+    )
+
+
+def test_what_is_no_image_to_start_from_is_told_in_words(tmp_path: Path) -> None:
+    starts = Starts(store=lambda named: tmp_path / "store")
+    (tmp_path / "a.png").write_bytes(b"nonsense")
+    with pytest.raises(ConfigError, match="it cannot be decoded as PNG"):
+        starts.image(tmp_path, "a.png")
+    with pytest.raises(ConfigError, match="No such file"):
+        starts.image(tmp_path / "none", "a.png")
+    with pytest.raises(ConfigError, match="latest is another experiment after each run") as told:
+        starts.outputs(OutputPrompts(experiment="latest"), None)
+    assert told.value.hint == "say its name"
+
+
+def test_outputs_of_an_experiment_are_each_told_once_where_they_came_first(tmp_path: Path) -> None:
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        fill(store)
+    asked: list[Path | None] = []
+
+    def store_of(named: Path | None) -> Path:
+        asked.append(named)
+        return tmp_path / "store"
+
+    starts = Starts(store=store_of)
+    found = starts.outputs(OutputPrompts(experiment="alpha"), tmp_path / "said")
+    assert asked == [tmp_path / "said"]
+    assert found
+    assert len(found) == len(set(found)) == len(starts._steps)
+    with Store(tmp_path / "store") as store:
+        ended = [run.id for run in reading.runs(store, "alpha") if run.state not in ("todo", "running")]
+        rows = contents.outputs_at(store, ended, None, None)
+    assert starts._steps == {prompt: (run, step) for run, step, _, prompt in reversed(rows)}
+
+
+def test_an_image_is_asked_for_once_and_read_as_it_was(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "a.png")
+    prompt = Starts(store=lambda named: tmp_path / "store").image(tmp_path, "a.png")
+    files = {prompt: (tmp_path, "a.png")}
+    [row] = given_images([prompt], files)
+    assert (row.width, row.height, row.digest) == (2, 2, prompt_digest(prompt))
+    Image.new("RGB", (2, 2), "blue").save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match=r"a\.png is another image than it was"):
+        list(given_images([prompt], files))

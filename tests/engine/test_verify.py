@@ -286,3 +286,31 @@ def test_to_compare_machines_git_is_not_asked(
     assert not (tmp_path / "asked").exists()
     assert provenance.surroundings().items() <= provenance.provenance().items()
     assert (tmp_path / "asked").exists()
+
+
+def test_progress_is_told_while_models_are_called_again_and_they_are_dropped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told when all had been computed; models are dropped for each number of threads."""
+    told: list[int | str] = []
+
+    class Server(verifying.CallServer):
+        def __init__(self, *of: Any) -> None:
+            super().__init__(*of)
+            told.append("opened")
+
+        def close(self) -> None:
+            super().close()
+            told.append("closed")
+
+    monkeypatch.setattr(verifying, "CallServer", Server)
+    change(path / "store.sqlite", "UPDATE epoch SET threads = 1 WHERE name = 'draw'")
+    found = verified(path, sample=9, on_progress=lambda done, total: told.append(done))
+    assert {one.verdict for one in found} == {"same"}
+    num_drawn = told.index("closed") - 1
+    assert 0 < num_drawn < 18
+    assert told == [
+        *("opened", *range(1, num_drawn + 1), "closed"),
+        *("opened", *range(num_drawn + 1, 19), "closed"),
+        *(19, 20),
+    ]

@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 
 from panic.engine.contents import ContentCache, Output, finish, size_bytes
-from panic.engine.writer import COMMIT_EVERY_S, COMMIT_ROWS, MERGED_COMMITS, QUEUED_COMMITS, Writer
+from panic.engine.writer import (
+    COMMIT_EVERY_S,
+    COMMIT_ROWS,
+    MERGED_COMMITS,
+    QUEUED_COMMITS,
+    Writer,
+    _chunks,
+    _num_bytes,
+)
 from panic.errors import StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, writing
@@ -364,3 +372,82 @@ def test_a_commit_of_which_a_row_is_missing_is_told_by_its_number() -> None:
     writer.add(Commit(embeddings=[row]))
     writer.close()
     assert (writer.incomplete, writer.problems) == ({2}, ["ValueError: no"])
+
+
+@pytest.mark.parametrize(("cores", "encoders"), [(None, 1), (1, 1), (3, 3), (8, 8), (64, 8)])
+def test_a_thread_for_each_core_encodes_and_no_more_than_eight(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, encoders: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    writer = Writer(lambda commit: None, lambda digest: None)
+    assert (writer._num_encoders, writer._encoders._max_workers) == (encoders, encoders)
+    writer.close()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        writer._encoders.submit(len, "")
+
+
+@pytest.mark.parametrize(
+    ("count", "chunks"), [(0, []), (1, [1]), (3, [1, 1, 1]), (4, [2, 2]), (7, [3, 3, 1]), (9, [3, 3, 3])]
+)
+def test_images_of_a_commit_are_parted_among_the_threads(count: int, chunks: list[int]) -> None:
+    images = [noise_image(0)] * count
+    assert [len(chunk) for chunk in _chunks(images, 3)] == chunks
+
+
+def test_bytes_that_wait_are_those_of_pixels_and_texts() -> None:
+    rows = [
+        NewOutput(digest=b"a", modality="image", width=5, height=7, image=b"x"),
+        NewOutput(digest=b"b", modality="text", text="x" * 11),
+        NewOutput(digest=b"c", modality="text"),
+    ]
+    assert _num_bytes(Commit(outputs=rows)) == 3 * 5 * 7 + 2 * 11
+    assert _num_bytes(Commit()) == 0
+
+
+def test_what_is_stored_is_no_longer_counted_as_waiting() -> None:
+    writer = Writer(lambda commit: None, lambda digest: None)
+    writer.add(large(1))
+    writer.flush()
+    assert writer._num_bytes == 0
+    writer.add(Commit(outputs=[NewOutput(digest=b"b", modality="text", text="x" * 11)]), is_urgent=True)
+    assert writer._num_bytes == 0
+    writer.close()
+
+
+def test_the_images_of_what_is_refused_are_known_to_be_stored_or_not() -> None:
+    """Those that wait together with it, and the numbers of their commits."""
+    gate = threading.Event()
+
+    def refuse(commit: Commit) -> None:
+        assert gate.wait(LONGEST_S)
+        if any(row.digest == b"bad" for row in commit.outputs) or commit.embeddings:
+            raise ValueError("bad")
+
+    saved: list[bytes] = []
+    writer = Writer(refuse, saved.append)
+    row = NewEmbedding(output=b"x", model=1, batch=1, vector=np.zeros(2, dtype=np.float32))
+    for name in (b"one", b"bad", b"two"):
+        writer.add(Commit(outputs=[NewOutput(digest=name, modality="text", text="x")]))
+    writer.add(Commit(embeddings=[row]))
+    gate.set()
+    writer.close()
+    assert (saved, writer.committed, writer.incomplete) == ([b"one", b"two"], 4, {4})
+
+
+def test_what_was_refused_once_is_known_when_another_row_is_refused() -> None:
+    tried: list[bytes] = []
+
+    def refuse(commit: Commit) -> None:
+        tried.extend(row.digest for row in commit.outputs)
+        if any(row.digest.startswith(b"bad") for row in commit.outputs):
+            raise ValueError("bad")
+
+    saved: list[bytes] = []
+    writer = Writer(refuse, saved.append)
+    first, other, good = (NewOutput(digest=d, modality="text", text="x") for d in (b"bad", b"bad 2", b"good"))
+    for rows in ([first], [first, other, good], [first, other]):
+        writer.add(Commit(outputs=rows))
+        writer.flush()
+    writer.close()
+    assert [tried.count(digest) for digest in (b"bad", b"bad 2")] == [2, 2], "with the others, and alone"
+    assert saved == [b"good"]

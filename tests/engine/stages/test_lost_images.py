@@ -266,3 +266,54 @@ def test_an_image_that_a_run_has_twice_is_lost_at_the_first_of_its_steps(tmp_pat
         stage.refill(thorough=True)
         (failure,) = failures(session).values()
         assert (failure.step, failure.detail) == (0, item.subject.digest.hex())
+
+
+def test_what_was_made_from_an_image_that_is_left_alone_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its model is one that the config asks for, but what it was made from does not come back."""
+    changes = with_negatives(tmp_path)
+    both = {
+        **changes,
+        "networks": [["draw", "negative", "chain"], ["other", "negative", "chain"]],
+        "models": changes["models"] | {"other": {**changes["models"]["draw"], "size": 8}},
+    }
+    with opened(tmp_path / "s", **both) as session:
+        perform(session)
+        session.writer.flush()
+        session.store.images.execute("DELETE FROM image")
+    of_one = both | {"networks": changes["networks"]}
+    with opened(tmp_path / "s", **of_one) as session:
+        stage = ImageStage(session, reading.counts(session.reader, session.experiment))
+        caplog.clear()
+        caplog.set_level("INFO", "panic.engine")
+        assert stage.refill(thorough=True) == 1
+        assert stage.progress(Progress()).message == "images computed again: 0 of 2"
+        assert caplog.messages == [
+            "4 of the experiment's images are missing: computing them again",
+            "2 of them are of models that this config does not ask for: left alone",
+        ]
+        for back in (1, 2):
+            ((lane, item),) = waiting(session)
+            commit = Commit()
+            stage.absorb(item, answer(session, lane, item), commit)
+            session.writer.add(commit)
+            session.writer.flush()
+            assert stage.refill(thorough=True) == 2 - back
+        assert caplog.messages[-1] == "2 of 2 images are back"
+        assert (session.lost, failures(session)) == (set(), {})
+
+
+def test_all_images_that_a_run_has_lost_are_told_with_its_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with after_a_loss(tmp_path / "s", prompts=states(1), max_length=6) as (session, stage):
+        lost, (run,) = images(session), session.run_ids
+        stage.refill(thorough=True)
+        for lane, item in reversed(waiting(session)):
+            stage.absorb(item, other(lane), Commit())
+        stage.refill(thorough=True)
+        (failure,) = failures(session).values()
+        assert failure.step == 0
+        assert set(failure.detail.split("\n")) == {lost[run, step].hex() for step in (0, 2, 4)}
+        assert f"run {run}, step 0: image {lost[run, 0].hex()} is lost" in caplog.text

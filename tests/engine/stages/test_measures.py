@@ -263,3 +263,12 @@ def test_vectorisations_of_a_diagram_are_due_together(tmp_path: Path) -> None:
     without = MEASURES | {"vectorisations": []}
     with opened(tmp_path / "s", prompts=states(2), **FRESH, **without) as session:
         assert list(made(VectorisationStage, session).due()) == []
+
+
+def test_a_run_without_outputs_of_a_modality_has_no_diagram_of_it(tmp_path: Path) -> None:
+    """One step of it, an image; what it begins with is no point."""
+    settings = [{"max_dimension": 0}, {"max_dimension": 0, "modality": "image"}]
+    loops = {"prompts": states(2), "max_length": 1, "embeddings": [MODEL], **FRESH}
+    with opened(tmp_path / "s", diagrams=settings, **loops) as session:
+        perform(session, without="diagrams")
+        assert {job.setting for job in made(DiagramStage, session).due()} == {1}
