@@ -280,6 +280,11 @@ def _explain(error: apsw.Error, path: Path) -> StoreError | None:
             return StoreCorrupt(
                 f"{path} is damaged: {error}.", hint=_new_images(path) or "Take it from a backup."
             )
+        case apsw.SQLError() if "malformed JSON" in str(error):  # of a column; what we ask with is JSON
+            return StoreCorrupt(
+                f"{path} is damaged: what should be JSON in it is none.",
+                hint=f"What is affected: panic check --store {path.parent}",
+            )
         case apsw.FullError():
             return StoreError(
                 f"No space left for {path}. Nothing that was stored is lost.",
