@@ -411,7 +411,7 @@ def lock_holder(folder: Path) -> LockHolder | None:
 def _read_holder(descriptor: int) -> LockHolder | None:
     try:
         return LockHolder(**json.loads(os.pread(descriptor, 4096, 0)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None  # it has just taken the lock and not yet written who it is
 
 

@@ -92,7 +92,7 @@ def _claim(folder: Path, row: ExperimentRow) -> None:
     if folder.exists() and any(folder.iterdir()):
         try:
             known = json.loads(mark.read_text())["experiment"]
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             known = None
         if known != row.uid:
             what = "another experiment's bundle" if known else "other things"
