@@ -52,6 +52,7 @@ def test_runs_of_all_experiments_are_listed(store: Path, panic: Invoke) -> None:
         (["--where", "not " * 10_000 + "a = 1"], "50 levels"),
         (["--columns", "nmae"], "Did you mean name"),
         (["--columns", "period"], "field of runs"),
+        (["--columns", ",".join(["name"] * 3000)], "At most 200 columns"),
         (["--sort", "-perod", "--runs"], "Did you mean period"),
         (["--csv", "--json"], "either"),
         (["--where", "name ~ '('"], "no regular expression"),

@@ -30,6 +30,7 @@ from panic.store.store import Store
 from panic.store.trainings import DELETED, know_training_states
 
 MAX_KEYS = 20  # columns to sort by
+MAX_COLUMNS = 200  # of one table: SQLite has 2,000 at most
 LIMIT_S = 60.0
 """The longest that a question may take: a list of 10,000,000 invocations takes less than a second."""
 STEPS_AT_ONCE = 100_000  # of SQLite's machine, between two looks at the clock: some milliseconds
@@ -86,7 +87,12 @@ RUN_TABLES = ("stuck", "repeated", "failure", "prompt")
 def table(
     store: Store, target: Target, ids: Sequence[int], columns: Sequence[str], fields: Fields
 ) -> list[tuple[Any, ...]]:
-    """The values of columns (names of fields) of rows of experiments or runs; several texts are one list."""
+    """The values of columns (names of fields) of rows of experiments or runs; several texts are one list.
+
+    Raises UsageError.
+    """
+    if len(columns) > MAX_COLUMNS:
+        raise UsageError(f"At most {MAX_COLUMNS} columns can be shown.")
     asked = Conditions(fields, target)
     chosen = [column(fields, name, target) for name in columns]
     for field in chosen:
