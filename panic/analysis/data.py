@@ -37,6 +37,7 @@ from panic.errors import NotFound
 from panic.store import Store, bulk, reading, tombstones
 from panic.store.annotations import list_annotations
 from panic.store.codec import decode_array, decode_bars
+from panic.store.files import refuse_link
 from panic.store.records import EpochRow, ModelRow, RunRow
 
 log = logging.getLogger("panic.analysis")
@@ -62,6 +63,8 @@ def load(
     store's revision: any change of the store makes new ones and removes the old. Raises NotFound.
     """
     folder = (store.path / "frames" if cache is True else Path(cache)) if cache else None
+    if folder and cache is True:
+        refuse_link(folder)
     if runs is not None:
         return ExperimentData(store, bulk.Scope.of_runs(runs), folder=folder)
     if experiment is None and tombstones.deleted(store):

@@ -319,7 +319,7 @@ def training_target(folder: str) -> Target:
     path = _recipe(folder)
     try:
         recipe = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise NotFound(
             f"{folder} is the folder of no training: there is no {path}.",
             hint="Name the `output` of a training, as panic train says where its model is.",

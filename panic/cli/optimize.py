@@ -209,7 +209,7 @@ def _print_best(search: Search, study: Any) -> None:
     console().print(f"The {'most' if search.direction == 'maximize' else 'least'} {search.metric}"
                     f" is {found.value:.6g}, of {name}:")  # fmt: skip
     by_name = {one.name: one for one in search.space}
-    rows = [(key, value_of(by_name[key], value)) for key, value in found.params.items()]
+    rows = [(key, value_of(by_name[key], value)) for key, value in found.params.items() if key in by_name]
     print_table(["parameter", "value"], rows)
     lister = "trainings" if search.is_training else "list"
     console().print(f"All of them: panic {lister} --where \"'{search.tag}' in tags\"")

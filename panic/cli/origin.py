@@ -99,9 +99,10 @@ def uses_of_trainings(store: Store) -> dict[str, list[Use]]:
     """The experiments that used models of trainings, by the training's uid."""
     from panic.analysis.origin import models
     from panic.store import reading
+    from panic.store.trainings import naming_trainings
 
     found: dict[str, list[Use]] = {}
-    for row in reading.experiments(store):
+    for row in naming_trainings(store):
         for name, one in models(reading.sessions(store, row.id)).items():
             if one.get("training"):
                 use = Use(experiment=row.name, model=name, folder=str(one.get("folder") or ""))

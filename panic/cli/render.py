@@ -6,9 +6,10 @@ python -c "from panic.cli.render import duration; print(duration(3725))"
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
@@ -66,8 +67,20 @@ def console(*, err: bool = False) -> Console:
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print JSON on stdout, in ASCII where stdout is not UTF-8."""
     is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
+    try:
+        text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent, allow_nan=False)
+    except ValueError:
+        text = json.dumps(finite(value), ensure_ascii=not is_utf8, indent=indent)
     sys.stdout.write(visible_json(text) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """What JSON can say of a value: numbers without bounds, which only a damaged store has, become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def print_csv(frame: pl.DataFrame) -> None:
@@ -168,7 +181,7 @@ def count(number: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """A time span, such as "1 h 02 min"."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return "unknown"
     if seconds < 10:
         return f"{seconds:.1f} s"

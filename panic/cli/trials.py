@@ -39,6 +39,8 @@ PARTS = 10
 
 UNBEGUN = "unbegun"
 """An attribute of a study: the numbers of trials that a kill left without parameters."""
+UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
+"""What reading a damaged study can raise."""
 
 
 class Pruned(Interrupted):
@@ -93,11 +95,13 @@ def open_study(search: Search, sampler: str, pruner: str) -> Iterator[Any]:
             hint="The extra `optimize` has it: pip install 'panic[optimize]', or pip install optuna.",
         ) from None
     from panic.store import Store
+    from panic.store.files import own_folder, refuse_link
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with Store(search.store, write=True, create=True):
         pass  # a folder with a study in it alone would not become a store
-    search.file.parent.mkdir(exist_ok=True)
+    own_folder(search.store, search.file.parent.name)
+    refuse_link(search.file)
     with search.file.open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,15 +118,17 @@ def open_study(search: Search, sampler: str, pruner: str) -> Iterator[Any]:
                 direction=search.direction,
                 load_if_exists=True,
             )
-        except (KeyError, ValueError):
+            number = len(study.trials)
+            _refuse_other(search, study)
+            _require_space(search, study)
+        except UNREADABLE:
             raise StoreCorrupt(
                 f"The study {search.file} is damaged.",
                 hint="Move it away; its trials are experiments, and count again with --from.",
             ) from None
         # A sampler that begins again with the seed that it had would draw again what it has drawn.
-        study.sampler = getattr(optuna.samplers, sampler)(seed=len(study.trials))
+        study.sampler = getattr(optuna.samplers, sampler)(seed=number)
         study.pruner = getattr(optuna.pruners, pruner)()
-        _refuse_other(search, study)
         yield study
 
 
@@ -150,6 +156,14 @@ def _refuse_other(search: Search, study: Any) -> None:
             f"The study {search.name} in {search.store} has another {what}.",
             hint="Give the experiment another name (--set name=NAME) for a study of its own.",
         )
+
+
+def _require_space(search: Search, study: Any) -> None:
+    """Raise ValueError for a study with a trial whose parameters were drawn from others than it says."""
+    space = _distributions(search)
+    for one in study.trials:
+        if any(space.get(name, among) != among for name, among in one.distributions.items()):
+            raise ValueError(f"trial {one.number} is of another space")
 
 
 def _distributions(search: Search) -> dict[str, Any]:
@@ -210,12 +224,15 @@ def go_on(
 def _fail_unbegun(study: Any, space: Mapping[str, Any]) -> None:
     """Give up trials whose parameters a kill left unwritten: they have no experiment, and none can be made.
 
-    The journal takes a trial and each of its parameters as lines of their own.
+    The journal takes a trial and each of its parameters as lines of their own. A store's maker may have
+    written others than the config asks for, which would be a model of theirs: of that none is made either.
     """
     from optuna.trial import TrialState
 
     for one in study.trials:
-        if one.state == TrialState.RUNNING and not space.keys() <= one.params.keys():
+        if one.state == TrialState.RUNNING and not all(
+            name in one.params and _contains(among, one.params[name]) for name, among in space.items()
+        ):
             study.set_user_attr(UNBEGUN, [*study.user_attrs.get(UNBEGUN, []), one.number])
             study.tell(one.number, state=TrialState.FAIL)
 
@@ -351,5 +368,5 @@ def add_former(search: Search, study: Any, former: Former) -> None:
 def _contains(distribution: Any, value: Any) -> bool:
     try:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
-    except ValueError:
+    except (ValueError, TypeError):
         return False

@@ -23,6 +23,8 @@ from panic.errors import UsageError
 FORBIDDEN = '"\\\n\r'
 """Characters that neither a setting within quotes nor Slurm's patterns of file names can hold."""
 
+MOST_TASKS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -110,11 +112,24 @@ def load(folder: Path) -> Job:
         lists = {name: tuple(map(str, raw.get(name, ()))) for name in ("overrides", "sbatch", "digests")}
         lists["panic"] = tuple(map(str, raw["panic"]))
         ids = {str(name): [str(one) for one in of] for name, of in raw["ids"].items()}
-        return Job(**{**raw, **paths, **lists, "configs": tuple(map(Path, raw["configs"])), "ids": ids})
+        job = Job(**{**raw, **paths, **lists, "configs": tuple(map(Path, raw["configs"])), "ids": ids})
+        _require_sound(job)
+        return job
     except OSError as error:
         raise UsageError(f"{folder} has no job: {error.strerror}.", hint=advice) from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UsageError(f"{folder}/job.json is none of panic slurm.", hint=advice) from error
+
+
+def _require_sound(job: Job) -> None:
+    """Raise ValueError for what `panic slurm` does not write: a number of a job may become an option."""
+    numbers = (job.shards, job.num_trainings)
+    if not all(type(number) is int and 0 <= number <= MOST_TASKS for number in numbers):
+        raise ValueError("these are no numbers of tasks")
+    if not job.configs or not 0 < job.num_tasks <= MOST_TASKS:
+        raise ValueError("it has no tasks, or too many")
+    if not all(id.isascii() and id.isdecimal() for of in job.ids.values() for id in of):
+        raise ValueError("an id is no number")
 
 
 def require_plain(path: Path) -> None:

@@ -16,6 +16,7 @@ from panic.devices.device import CpuDevice, Device
 from panic.devices.events import EventLog, read_events
 from panic.devices.room import WorkingMemory
 from panic.store import Store, working
+from panic.store.files import refuse_link
 
 FOLDER = "cache"
 HOST_SHARE = 0.6
@@ -63,6 +64,7 @@ def memory_settings(
         fingerprints: by model name.
         experiment: its uid; names the files of events together with the session.
     """
+    refuse_link(store.path / FOLDER)
     learnt = working.known(store, device.kind)
     return MemorySettings(
         peaks={name: learnt[key] for name, key in fingerprints.items() if key in learnt},

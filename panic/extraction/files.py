@@ -34,6 +34,8 @@ KEY = "panic-features"
 """Where the metadata of a file of ours says what it holds."""
 FORMAT = 1
 ITEM_COLUMNS = frozenset({"source", "id", "file", "stamp", "digest"})
+UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading metadata of others can raise, beside errors of Polars."""
 KEY_COLUMNS = ["source", "id", "stamp"]
 
 Row = tuple[Item, bytes, Mapping[str, Any]]
@@ -76,7 +78,7 @@ def open_features(path: Path) -> Features | None:
         about = json.loads(pl.read_parquet_metadata(path)[KEY])
         found = Features(path=path, about=about)
         is_ours = about["format"] == FORMAT and _has_what_it_says(found)
-    except (pl.exceptions.PolarsError, OSError, KeyError, TypeError, ValueError, AttributeError):
+    except (pl.exceptions.PolarsError, *UNREADABLE):
         return None
     return found if is_ours else None
 

@@ -38,6 +38,8 @@ _PLAIN = ("F32", "F16")
 _VERSIONS = (2, 3)
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST = 8, 9
+_MOST_SIDES = 4
+"""More dimensions a tensor of ggml cannot have; the product of a million takes minutes."""
 _ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama", "umt5": "t5"}
 """What a file calls models that transformers calls otherwise, beside how words are joined."""
 _SIZES = {
@@ -152,6 +154,8 @@ def _parsed(file: BinaryIO, num_bytes: int) -> Header:
     for _ in range(num_tensors):
         name = _text(file)
         (num_sides,) = _numbers(file, "<I")
+        if num_sides > _MOST_SIDES:
+            raise NoGGUF(f"has a tensor of {num_sides:,} dimensions: {name[:100]}")
         shape = tuple(reversed(_numbers(file, f"<{num_sides}Q")))
         number, offset = _numbers(file, "<IQ")
         tensors[name] = tensor = _tensor(name, shape, number)

@@ -146,7 +146,7 @@ def read_json_list(path: Path, name: str) -> list[dict[str, Any]]:
 def _json(path: Path, name: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{name}: {path} cannot be read: {error}") from error
 
 
@@ -277,6 +277,6 @@ def _count_safetensors(path: Path) -> int:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, path.stat().st_size)))
         return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         hint = "is it cut off, or a pointer of Git LFS (git lfs pull fetches what it stands for)?"
         raise ModelError(f"{path} is no file of safetensors", hint=hint) from error

@@ -280,6 +280,11 @@ def _explain(error: apsw.Error, path: Path) -> StoreError | None:
             return StoreCorrupt(
                 f"{path} is damaged: {error}.", hint=_new_images(path) or "Take it from a backup."
             )
+        case apsw.SQLError() if "malformed JSON" in str(error):  # of a column; what we ask with is JSON
+            return StoreCorrupt(
+                f"{path} is damaged: what should be JSON in it is none.",
+                hint=f"What is affected: panic check --store {path.parent}",
+            )
         case apsw.FullError():
             return StoreError(
                 f"No space left for {path}. Nothing that was stored is lost.",
@@ -406,7 +411,7 @@ def lock_holder(folder: Path) -> LockHolder | None:
 def _read_holder(descriptor: int) -> LockHolder | None:
     try:
         return LockHolder(**json.loads(os.pread(descriptor, 4096, 0)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None  # it has just taken the lock and not yet written who it is
 
 

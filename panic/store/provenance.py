@@ -232,7 +232,7 @@ def _git(
 
 def trained_step(folder: Path, uid: str) -> int | None:
     """After how many steps of the training with this uid a folder's model was written, if it was."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(*UNREADABLE):
         content = json.loads((folder / TRAINED).read_bytes())
         return int(content["step"]) if content["training"] == uid else None
     return None
@@ -241,12 +241,14 @@ def trained_step(folder: Path, uid: str) -> int | None:
 def training_of(folder: Path) -> str | None:
     """The uid of the training that a folder's model came out of, if it is one of `panic train`."""
     for file in (folder / TRAINED, folder.with_name(f"{folder.name}.training") / "recipe.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(*UNREADABLE):
             content = json.loads(file.read_bytes())
             return str(content["training"]) if file.name == TRAINED else training_uid(content)
     return None
 
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What reading a file that says where a model comes from can raise."""
 TRAINED = ".training.json"
 """A file beside a trained model's weights that says which training it came out of."""
 

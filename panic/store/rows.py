@@ -59,7 +59,7 @@ def _test(table: str, column: str, kind: str) -> Callable[[Any], str] | None:
     if (table, column) in JSON_KINDS:
         expected = JSON_KINDS[table, column]
         return lambda value: _json_problem(value, expected)
-    if kind == "REAL" and column.endswith("_at"):
+    if kind == "REAL" and (column == "at" or column.endswith("_at")):
         return lambda value: "" if 0 <= value < LATEST else f"is no time: {value:g}"
     if kind == "REAL" and column.endswith("_s"):
         return lambda value: "" if 0 <= value < LONGEST_S else f"is no duration: {value:g}"

@@ -31,7 +31,7 @@ from panic.store.annotations import (
     short_transaction,
 )
 from panic.store.codec import canonical_json, decode_object, readable
-from panic.store.records import AnnotationRow
+from panic.store.records import AnnotationRow, ExperimentRow
 from panic.store.signing import Author, present_author, signed_if_possible
 from panic.store.store import Store
 
@@ -241,6 +241,15 @@ def named_training(store: Store, selector: str) -> TrainingRow | None:
             reading.experiment(store, selector)
             return None
     return find_training(store, selector)
+
+
+def naming_trainings(store: Store) -> list[ExperimentRow]:
+    """Return the experiments with a session that names a training, oldest first: few of many do."""
+    rows = store.db.rows(
+        f"SELECT DISTINCT experiment FROM session WHERE experiment {reading.VISIBLE}"
+        " AND instr(provenance, '\"training\"')"
+    )
+    return reading.experiment_rows(store, [experiment for (experiment,) in rows])
 
 
 def place_of(store: Store, entry: TrainingRow) -> int:

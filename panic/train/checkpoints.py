@@ -70,7 +70,7 @@ class Checkpoints:
         path = self.folder / "best.json"
         if not path.exists():
             return float("inf")
-        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
             if math.isfinite(loss := float(json.loads(path.read_bytes())["loss"])):
                 return loss
         raise PanicError(
@@ -97,7 +97,7 @@ def read(path: Path) -> dict[str, Any]:
 def _saved_recipe(path: Path) -> dict[str, Any]:
     try:
         saved = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         saved = None
     if not isinstance(saved, dict):
         raise PanicError(

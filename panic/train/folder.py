@@ -1,7 +1,7 @@
 """Images of a folder as a data set, with captions from a table, from texts beside them, or by subfolder.
 
 Everything is looked at before training starts, every image decoded once: a broken file should not end the
-night's work. What is wrong is a `DataError` that names the file. Any image that Pillow reads becomes a square
+night's work. What is wrong is a `DataError` that names the file. Images of six formats become squares
 of 8-bit RGB.
 
     python -c "from panic.train.folder import Folder; print(Folder('photos', size=64).validation(1)[0].texts)"
@@ -25,6 +25,8 @@ from PIL import Image, ImageOps
 from panic.train.data import DataError, TrainingItem
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""Of their contents: decoders of other formats start programs, whatever a file's name ends in."""
 NUM_THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without Python's lock
 Row = tuple[Path, str, int]
 
@@ -169,11 +171,12 @@ def _read_table(table: Path, folder: Path) -> dict[Path, str]:
     """Captions by image from a CSV or JSONL file with file_name and text."""
     text = _read(table)
     if table.suffix == ".jsonl":
-        rows = [
-            _json(table, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()
-        ]
+        rows = [_json(table, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     else:
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        try:
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        except csv.Error as error:
+            raise DataError(f"{table} is no CSV file: {error}") from error
     captions_by_image = {}
     for number, row in enumerate(rows, start=1):
         if missing := [name for name in ("file_name", "text") if name not in row]:
@@ -198,14 +201,15 @@ def _json(table: Path, number: int, line: str) -> dict[str, object]:
 
 def _share(path: Path) -> float:
     """A number in [0, 1) that depends on a file's name alone."""
-    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:4]) / 2**32
+    return int.from_bytes(hashlib.sha256(os.fsencode(path.as_posix())).digest()[:4]) / 2**32
 
 
 def _digest(rows: Sequence[Row], folder: Path) -> str:
     """SHA-256 over the names, sizes and captions of the images."""
     digest = hashlib.sha256()
     for path, text, _ in rows:
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{text}\n".encode())
+        name = os.fsencode(path.relative_to(folder).as_posix())  # names of files are bytes
+        digest.update(name + f"\0{path.stat().st_size}\0{text}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -228,7 +232,7 @@ def load_image(path: Path, size: int) -> np.ndarray:
     Raises DataError if the file is damaged or has a kind of pixels without a natural range.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             image.draft(None, (size, size))  # JPEG: decode no more pixels than needed
             return square(image, size)
     except Exception as error:  # Pillow raises whatever its decoders met

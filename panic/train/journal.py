@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from panic.errors import PanicError
+
 PARTS = ("data", "forward", "backward", "optimise", "evaluate", "save")
 
 
@@ -79,8 +81,11 @@ class Journal:
         for path in (self.folder / f"{name}.csv" for name in ("loss", "evaluation", "profile")):
             if not path.exists():
                 continue
-            with path.open(newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
+            try:
+                with path.open(newline="", errors="replace") as file:
+                    header, *rows = list(csv.reader(file)) or [[]]
+            except csv.Error as error:
+                raise PanicError(f"{path} is no CSV file: {error}", hint="Move it away to go on.") from error
             longest = len(str(step))
             kept = [row for row in rows if row and row[0].isdecimal() and len(row[0]) <= longest]
             kept = [row for row in kept if int(row[0]) <= step]

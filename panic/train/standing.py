@@ -21,6 +21,8 @@ from typing import Any
 
 SESSION, SESSIONS = "session.json", "sessions.jsonl"
 KILLED = "killed"
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError)
+"""What reading a damaged file of a training can raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +62,11 @@ def standing_of(folder: Path) -> Standing:
     """Return how far the training in a folder has come; what cannot be read is not there."""
     loss, evaluation = _last_row(folder / "loss.csv"), _last_row(folder / "evaluation.csv")
     best = None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(*UNREADABLE):
         found = json.loads((folder / "best.json").read_bytes())
         best = (int(found["step"]), float(found["loss"]))
     return Standing(
-        step=int(max(loss.get("step", 0), evaluation.get("step", 0))),
+        step=int(max(filter(math.isfinite, (one.get("step", 0.0) for one in (loss, evaluation))), default=0)),
         loss=loss.get("loss"),
         measures={name: value for name, value in evaluation.items() if name != "step"},
         best=best,
@@ -80,6 +82,8 @@ def saved_step(folder: Path) -> int | None:
 
 def _last_row(path: Path) -> dict[str, float]:
     """The numbers of the last whole row of a journal's file."""
+    if not path.is_file():  # of a pipe there is no end
+        return {}
     try:
         with path.open(newline="") as file:
             rows = deque(csv.DictReader(file), maxlen=1)
@@ -96,7 +100,7 @@ def _sessions(path: Path) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     with contextlib.suppress(OSError):
         for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # a kill may have cut the last one
+            with contextlib.suppress(*UNREADABLE):  # a kill may have cut the last one
                 session = json.loads(line)
                 found.append(session | {name: float(session[name]) for name in ("began_at", "ended_at")})
     return found
@@ -105,8 +109,8 @@ def _sessions(path: Path) -> list[Mapping[str, Any]]:
 def begin_session(folder: Path, session: Mapping[str, Any]) -> None:
     """Keep that a session began; one that was killed before it is over now, when it was last heard of."""
     path = folder / SESSION
-    with contextlib.suppress(OSError, ValueError):
-        killed, heard_at = json.loads(path.read_bytes()), path.stat().st_mtime
+    with contextlib.suppress(*UNREADABLE):
+        killed, heard_at = dict(json.loads(path.read_bytes())), path.stat().st_mtime
         ended = [_key(one) for one in _sessions(folder / SESSIONS)]
         if _key(killed) not in ended:  # a kill may have come between its end there and its removal here
             _append(folder / SESSIONS, {**killed, "ended_at": heard_at, "step": None, "state": KILLED})

@@ -18,6 +18,7 @@ from typing import Any
 
 from panic import __version__
 from panic.cli import experiments as of_cli
+from panic.cli.render import finite
 from panic.errors import NotFound, StoreCorrupt, StoreError, UsageError
 from panic.store import Store, contents, reading, wall
 from panic.store.codec import is_image_prompt
@@ -92,7 +93,7 @@ def _claim(folder: Path, row: ExperimentRow) -> None:
     if folder.exists() and any(folder.iterdir()):
         try:
             known = json.loads(mark.read_text())["experiment"]
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             known = None
         if known != row.uid:
             what = "another experiment's bundle" if known else "other things"
@@ -127,7 +128,7 @@ def _step(step: Any) -> dict[str, Any]:
 
 def _script(path: Path, name: str, value: Any) -> None:
     """Data as a classic script; nothing in a text ends it, since it is JSON in a file of its own."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     _whole(path, f"panicData({json.dumps(name)},{text});\n".encode())
 
 

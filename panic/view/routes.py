@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from panic import __version__
 from panic.cli import status as of_cli
+from panic.cli.render import finite
 from panic.errors import NotFound, PanicError, StoreError, UsageError
 from panic.view import records, shards, sides, tiles, trainings, writing
 from panic.view.context import Context, opened
@@ -128,9 +129,16 @@ def _answering(context: Context, make: Answer) -> Endpoint:
             found = await run_in_threadpool(make, context, request)
         except PanicError as error:
             return failed(context.sources, error)
-        return found if isinstance(found, Response) else JSONResponse(found)
+        return found if isinstance(found, Response) else _told(found)
 
     return answer
+
+
+def _told(found: Any) -> JSONResponse:
+    try:
+        return JSONResponse(found)
+    except ValueError:  # a number without bounds, of a damaged store
+        return JSONResponse(finite(found))
 
 
 def failed(sources: Sources, error: PanicError) -> JSONResponse:
@@ -258,7 +266,7 @@ def _computing(context: Context, read: Asking) -> Callable[[Request], Any]:
             found = await context.computing.ask(source, state, asked, request.is_disconnected)
         except PanicError as error:
             return failed(context.sources, error)
-        return JSONResponse(found)
+        return _told(found)
 
     return answer
 

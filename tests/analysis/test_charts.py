@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -232,6 +234,22 @@ def test_every_public_chart_is_tried():
 def test_saved_files_are_what_their_name_says(tmp_path, suffix, begin):
     path = charts.save(MAKERS["recurrence"](), tmp_path / f"chart{suffix}")
     assert path.read_bytes().startswith(begin)
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+def test_a_character_that_xml_does_not_know_ended_the_process_that_drew_it(tmp_path, suffix):
+    """In a second process, since the library does not raise, but aborts."""
+    script = (
+        "import altair, sys\nfrom panic.analysis import charts\n"
+        "rows = [{'name': 'a\\x1b[2J\\ufffe', 'value': 1}, {'name': 'b\\x00', 'value': 2}]\n"
+        "chart = altair.Chart(altair.Data(values=rows)).mark_bar().encode(x='name:N', y='value:Q')\n"
+        "charts.save(charts.finish(chart, 'title \\x1b', 'caption \\x0b'), sys.argv[1])\n"
+    )
+    path = tmp_path / f"chart{suffix}"
+    subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True)
+    assert path.stat().st_size > 100
+    if suffix == ".svg":
+        assert "title \\x1b" in path.read_text()
 
 
 def test_a_png_is_larger_by_its_scale(tmp_path):

@@ -91,6 +91,7 @@ def test_a_text_that_is_made_visible_keeps_what_it_says(text: str) -> None:
         ["show", "--config"],
         ["stuck"],
         ["run", "nasty.json", "--dry-run"],
+        ["figure", "time", "-o", "time.svg", "--force"],
         ["show", "--json"],
         ["show", "--json", "--run", 1],
         ["dump"],

@@ -52,6 +52,7 @@ def test_runs_of_all_experiments_are_listed(store: Path, panic: Invoke) -> None:
         (["--where", "not " * 10_000 + "a = 1"], "50 levels"),
         (["--columns", "nmae"], "Did you mean name"),
         (["--columns", "period"], "field of runs"),
+        (["--columns", ",".join(["name"] * 3000)], "At most 200 columns"),
         (["--sort", "-perod", "--runs"], "Did you mean period"),
         (["--csv", "--json"], "either"),
         (["--where", "name ~ '('"], "no regular expression"),
@@ -199,3 +200,25 @@ def test_an_export_is_of_the_experiments_that_a_filter_finds(
     assert whole["diagram"].height == 6
     for name, frame in tables.items():
         assert frame.schema == whole[name].schema, name
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fields", "config"],
+        ["list", "--where", "config.max_length = 8"],
+        ["list", "--columns", "name,config.max_length"],
+        ["list", "--sort", "config.max_length"],
+    ],
+    ids=lambda command: command[1],
+)
+def test_a_damaged_config_ended_filters_in_an_error_of_sql(
+    panic: Invoke, store: Path, command: list[str]
+) -> None:
+    with Store(store, write=True) as opened, opened.transaction() as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE experiment SET config = '[1'")
+    done = panic(*command)
+    assert done.exit_code == 1
+    assert "is damaged: what should be JSON in it is none" in done.stderr
+    assert "panic check" in done.stderr

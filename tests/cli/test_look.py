@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -293,3 +294,15 @@ def test_looking_loads_no_heavy_packages(store: Path, arguments: list[str]) -> N
     assert not loaded & heavy
     if arguments == ["--help"]:
         assert not loaded & {"pydantic", "rich", "apsw"}
+
+
+def test_times_without_bounds_ended_in_an_error_of_python(panic: Invoke, store: Path) -> None:
+    connection = sqlite3.connect(store / "store.sqlite")
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute("UPDATE batch SET started_at = -9e999, duration_s = 9e999")
+    connection.commit()
+    connection.close()
+    assert panic("status", "demo").exit_code == 0
+    done = panic("show", "demo", "--run", "1", "--json")
+    assert done.exit_code == 0
+    json.loads(done.stdout, parse_constant=pytest.fail)

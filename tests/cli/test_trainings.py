@@ -338,3 +338,27 @@ def test_a_training_is_killed_beside_a_run_and_goes_on(panic: Invoke, tmp_path: 
         lines
     )
     assert panic("check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("loss.csv", "step,loss\ninf,1\n"),
+        ("evaluation.csv", "step,loss\nnan,1\n"),
+        ("best.json", '{"step": Infinity, "loss": 1}'),
+        ("best.json", "[" * 5000),
+        ("sessions.jsonl", '{"began_at": 1' + "0" * 400 + ', "ended_at": 2}\n' + "[" * 5000 + "\n"),
+        ("session.json", "[1]"),
+        ("session.json", "[" * 5000),
+    ],
+)
+def test_a_damaged_file_beside_a_model_ended_its_training(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    begin_session(tmp_path, {"began_at": 1.0})
+    standing = standing_of(tmp_path)
+    assert (standing.step, standing.best, standing.sessions) == (0, None, ())
+
+
+def test_a_pipe_in_the_place_of_a_journal_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "loss.csv")
+    assert standing_of(tmp_path).loss is None

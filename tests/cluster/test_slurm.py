@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -49,6 +50,30 @@ def a_job(folder: Path, *configs: Path, **changes: Any) -> Job:
     save(job)
     write_script(job)
     return job
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ids": {"tasks": ["--user=root"]}},
+        {"ids": {"tasks": [""]}},
+        {"shards": 10**9},
+        {"shards": "3"},
+        {"shards": 0},
+        {"num_trainings": -1},
+        {"configs": []},
+    ],
+    ids=str,
+)
+def test_a_job_of_others_is_none_that_says_what_panic_does_not(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """A number in it was an option of scancel, and a thousand million tasks were looked for."""
+    job = a_job(tmp_path)
+    file = job.folder / "job.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    with pytest.raises(UsageError, match="is none of panic slurm"):
+        load(job.folder)
 
 
 def test_a_job_is_read_as_it_was_saved(tmp_path: Path) -> None:

@@ -280,6 +280,11 @@ def broken(good: Path, path: Path, how: str) -> Path:
         "version 1": content[:4] + struct.pack("<I", 1) + content[8:],
         "many tensors": content[:8] + struct.pack("<Q", 2**62) + content[16:],
         "much said": content[:16] + struct.pack("<Q", 2**62) + content[24:],
+        "many sides": content[:8]
+        + struct.pack("<QQQ", 1, 0, 1)
+        + b"x"
+        + struct.pack("<I", 1_000_000)
+        + b"\xff" * 8_000_000,
         "a long name": content[:24] + struct.pack("<Q", 2**62) + content[32:],
     }
     path.write_bytes(made[how])
@@ -299,6 +304,7 @@ def broken(good: Path, path: Path, how: str) -> Path:
         ("many tensors", "has a tensor of a type that is not known here"),
         ("much said", "is cut off"),
         ("a long name", "is cut off"),
+        ("many sides", "has a tensor of 1,000,000 dimensions: x"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_by_the_check_of_a_config(

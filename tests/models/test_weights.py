@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,6 +101,7 @@ def test_a_part_of_a_model_is_not_enough(cache: Path, folder_of: Any) -> None:
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "config.json").write_text("[]"), "should hold a JSON object"),
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("[" * 5000), "cannot be read"),
         (lambda folder: (folder / "config.json").write_text("{}"), "no adapter for the architecture missing"),
     ],
 )
@@ -185,8 +187,12 @@ def test_copies_in_half_precision_are_not_counted_twice(folder_of: Any, tmp_path
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"abc", b"version https://git-lfs.github.com/spec/v1\n", bytes(4096), b"\2" + bytes(7) + b"[]"],
-    ids=["empty", "cut off", "a pointer of Git LFS", "zeros", "no header"],
+    [
+        *(b"", b"abc", b"version https://git-lfs.github.com/spec/v1\n", bytes(4096)),
+        b"\2" + bytes(7) + b"[]",
+        struct.pack("<Q", 5000) + b"[" * 5000,
+    ],
+    ids=["empty", "cut off", "a pointer of Git LFS", "zeros", "no header", "brackets"],
 )
 def test_a_file_of_weights_that_is_none_is_told(tmp_path: Path, folder_of: Any, content: bytes) -> None:
     folder = tmp_path / "blip"

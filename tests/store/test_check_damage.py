@@ -35,6 +35,10 @@ def damage(folder: Path, statement: str) -> None:
 
 
 STRETCH = '{"place": "driver", "name": "idle", "model": "", "start_s": 0, "width_s": 0.25, "seconds": 0.2}'
+REMARK = (
+    "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+    " VALUES ('experiment', 'x', 'tag', 'x', 'x'"
+)
 DAMAGES = [
     ("UPDATE output SET text = CAST(x'61ff62' AS TEXT) WHERE id = 1", "is no UTF-8"),
     ("UPDATE diagram_bars SET bars = x'0102' WHERE rowid = 1", "2 bytes are no bars"),
@@ -45,6 +49,7 @@ DAMAGES = [
     ("UPDATE run SET network = CAST(x'ff' AS TEXT) WHERE id = 1", "run, row 1: network is no UTF-8"),
     ("DROP TABLE stuck", "store.sqlite: the table stuck is missing"),
     ("DROP INDEX annotation_target", "store.sqlite: the index annotation_target is missing"),
+    (f"{REMARK}, 1e300)", "annotation, row 1: at is no time: 1e+300"),
     ("UPDATE session SET started_at = 1e300", "session, row 1: started_at is no time: 1e+300"),
     ("UPDATE batch SET started_at = -1", "batch, row 1: started_at is no time"),
     ("UPDATE stuck SET period = 0", "period 0"),

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from panic.errors import NotFound, StoreCorrupt
-from panic.store import trainings
+from panic.store import Store, trainings, writing
+from panic.store.finding import queries
 from panic.store.trainings import NAMES
 from tests.store.sample import entry
 
@@ -95,3 +96,20 @@ def test_a_column_that_is_no_object_says_nothing(writer):
     writer.db.execute("UPDATE training SET measures = '[1]', config = '{\"a\": 2}'")
     (found,) = trainings.list_trainings(writer)
     assert (found.measures, found.config) == ({}, {"a": 2})
+
+
+def test_of_many_experiments_those_alone_are_read_that_name_a_training(tmp_path):
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        for name in ("plain", "trained", "later"):
+            number = writing.start_experiment(store, name, {"name": name})
+            models = {"m": {"training": "ab" * 32}} if name == "trained" else {"m": {"source": "x"}}
+            writing.start_session(store, number, "panic run", {"models": models})
+        assert [row.name for row in trainings.naming_trainings(store)] == ["trained"]
+
+
+def test_of_many_configs_the_newest_tell_which_fields_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(queries, "NEWEST", 3)
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        for number in range(4):
+            writing.start_experiment(store, f"x{number}", {"oldest" if number == 0 else "newer": number})
+        assert queries.config_paths(store) == {"config.newer": "1"}

@@ -8,9 +8,10 @@ import pytest
 
 from panic.errors import ConflictError, PanicError
 from panic.train.checkpoints import Checkpoints
+from panic.train.journal import Journal
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 5000])
 def test_a_damaged_recipe_is_told_with_its_file(tmp_path: Path, content: bytes) -> None:
     """It ended in a bare error of the reader of JSON."""
     (tmp_path / "recipe.json").write_bytes(content)
@@ -20,7 +21,7 @@ def test_a_damaged_recipe_is_told_with_its_file(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[1]", b'{"loss": "low"}', b'{"loss": null}', b'{"loss": NaN}', b"\xff"]
+    "content", [b"", b"[1]", b'{"loss": "low"}', b'{"loss": null}', b'{"loss": NaN}', b"\xff", b"[" * 5000]
 )
 def test_a_damaged_best_score_is_told_and_the_best_checkpoint_stays(tmp_path: Path, content: bytes) -> None:
     kept = Checkpoints(tmp_path, {"steps": 1}, keep_last=1)
@@ -34,3 +35,12 @@ def test_a_damaged_best_score_is_told_and_the_best_checkpoint_stays(tmp_path: Pa
         kept.save({"step": 5}, 5, score=0.6)
     assert kept.best() == {"step": 3}
     assert kept.latest() == {"step": 5}
+
+
+def test_a_damaged_journal_ends_a_training_with_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "loss.csv").write_bytes(b"step,loss\n1,\xff\n9,2\n")
+    Journal(tmp_path, is_writer=True).forget_after(3)
+    assert (tmp_path / "loss.csv").read_text() == "step,loss\n1,\ufffd\n"
+    (tmp_path / "loss.csv").write_text("step,loss\n1," + "x" * 200_000)
+    with pytest.raises(PanicError, match=r"loss\.csv is no CSV file"):
+        Journal(tmp_path, is_writer=True).forget_after(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -140,6 +141,17 @@ def deep(folder):
     (folder / "metadata.jsonl").write_text("[" * 200_000)
 
 
+def large_field(folder):
+    captioned(folder)
+    (folder / "metadata.csv").write_text(f"file_name,text\na.png,{'x' * 200_000}\n")
+
+
+def other_format(folder):
+    """A decoder that a name does not speak of is not started: that of EPS starts Ghostscript."""
+    captioned(folder)
+    flat("RGB", (1, 2, 3)).save(folder / "a.png", "PPM")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -157,12 +169,27 @@ def deep(folder):
         (no_json, r"metadata\.jsonl: line 2 is no JSON"),
         (long_number, r"metadata\.jsonl: line 1 is no JSON"),
         (deep, r"metadata\.jsonl: line 1 is no JSON"),
+        (large_field, r"metadata\.csv is no CSV file: field larger than field limit"),
+        (other_format, r"a\.png: this picture cannot be read \(cannot identify"),
     ],
 )
 def test_bad_data_are_told_with_the_file(tmp_path, spoil, message):
     spoil(tmp_path)
     with pytest.raises(DataError, match=message):
         Folder(tmp_path, size=SIZE)
+
+
+def test_names_and_captions_may_be_what_no_text_ends_with(tmp_path):
+    """A name that is no UTF-8 ended in an error of Python, and U+2028 in a caption in "no JSON"."""
+    name = os.fsdecode(b"caf\xe9.png")
+    flat("RGB", (1, 2, 3)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / name)
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name, "text": "a\u2028b"}))
+    assert list(Folder(tmp_path, size=SIZE).captions()) == ["a\u2028b"]
+    raw = '{"file_name": "b.png", "text": "a\u2028b"}\n'
+    (tmp_path / name).rename(tmp_path / "b.png")
+    (tmp_path / "metadata.jsonl").write_text(raw, encoding="utf-8")
+    assert list(Folder(tmp_path, size=SIZE).captions()) == ["a\u2028b"]
 
 
 def test_a_missing_folder_is_told(tmp_path):

@@ -390,6 +390,19 @@ def test_texts_stay_texts(known: tuple[Path, sample.Sample]) -> None:
         assert answer.json["runs"][0]["prompt"] == HOSTILE
 
 
+def test_a_duration_without_bounds_ended_in_an_error_of_the_server(known: Known) -> None:
+    connection = sqlite3.connect(known[0] / "store.sqlite")
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute("UPDATE batch SET duration_s = 9e999")
+    connection.commit()
+    connection.close()
+    with serving(known[0]) as served:
+        for path in (f"{ONE}/status", f"{ONE}/runs/1/steps", f"{ONE}/work"):
+            answer = served.get(path)
+            assert (answer.status, b"Infinity" in answer.body) == (200, False), path
+        assert served.get(f"{ONE}/runs/1/steps").json["steps"][0]["duration_s"] is None
+
+
 def test_long_prompts_are_cut_in_lists_and_say_how_long_they_are(known: Known) -> None:
     long = "x" * 1_000_000
     with Store(known[0], write=True) as store:

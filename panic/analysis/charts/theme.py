@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -33,6 +34,8 @@ FORMATS = (".html", ".svg", ".png", ".pdf", ".json")
 MANY = 2 * len(OKABE_ITO)  # categories
 WIDTH = 640  # of a chart that stands alone; a page replaces it by its own
 SQUARE = 320  # side of charts whose two axes are alike; fits a phone
+NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no SVG can hold: the library that draws ends this process over one in a name or caption."""
 
 
 def theme(ground: str, ink: str, faint: str, grid: str, colours: tuple[str, ...]) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def save(chart: Any, path: str | os.PathLike[str], *, scale: float = 2.0) -> Pat
     path = Path(path)
     if not path.parent.is_dir():
         raise UsageError(f"{path} cannot be written: there is no folder {path.parent}.")
-    made = chart.to_dict()
+    made = in_xml(chart.to_dict())
     match path.suffix.lower():
         case ".html":
             page = PAGE.format(
@@ -134,6 +137,15 @@ def save(chart: Any, path: str | os.PathLike[str], *, scale: float = 2.0) -> Pat
         case _:
             raise UsageError(f"{path} is no name for a chart.", hint=f"Known endings: {', '.join(FORMATS)}.")
     return path
+
+
+def in_xml(value: Any) -> Any:
+    """A specification, or a part of it, with characters that XML does not know as Python writes them."""
+    if isinstance(value, str):
+        return NOT_IN_XML.sub(lambda one: one[0].encode("unicode_escape").decode(), value)
+    if isinstance(value, dict):
+        return {in_xml(key): in_xml(one) for key, one in value.items()}
+    return [in_xml(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 LABELS = Path(__file__).with_name("labels.js")

@@ -30,6 +30,8 @@ from panic.store.store import Store
 from panic.store.trainings import DELETED, know_training_states
 
 MAX_KEYS = 20  # columns to sort by
+NEWEST = 1_000  # experiments, or trainings, whose configs are looked at: all of 100,000 take minutes
+MAX_COLUMNS = 200  # of one table: SQLite has 2,000 at most
 LIMIT_S = 60.0
 """The longest that a question may take: a list of 10,000,000 invocations takes less than a second."""
 STEPS_AT_ONCE = 100_000  # of SQLite's machine, between two looks at the clock: some milliseconds
@@ -86,7 +88,12 @@ RUN_TABLES = ("stuck", "repeated", "failure", "prompt")
 def table(
     store: Store, target: Target, ids: Sequence[int], columns: Sequence[str], fields: Fields
 ) -> list[tuple[Any, ...]]:
-    """The values of columns (names of fields) of rows of experiments or runs; several texts are one list."""
+    """The values of columns (names of fields) of rows of experiments or runs; several texts are one list.
+
+    Raises UsageError.
+    """
+    if len(columns) > MAX_COLUMNS:
+        raise UsageError(f"At most {MAX_COLUMNS} columns can be shown.")
     asked = Conditions(fields, target)
     chosen = [column(fields, name, target) for name in columns]
     for field in chosen:
@@ -299,7 +306,7 @@ def require_path(store: Store, field: Field) -> None:
 
 
 def config_paths(store: Store, most: int = 1_000, *, of: Target = "experiment") -> dict[str, str]:
-    """The fields that configs of this store have, with one value each as JSON; at most so many.
+    """The fields that the newest configs of this store have, with one value each as JSON; at most so many.
 
     of: experiments, or trainings, which have measures, too.
     """
@@ -308,7 +315,8 @@ def config_paths(store: Store, most: int = 1_000, *, of: Target = "experiment") 
         for path, value in store.db.stream(
             "SELECT fullkey, CASE WHEN json_tree.type IN ('true', 'false') THEN json_tree.type"
             f" ELSE json_quote(atom) END FROM {of}, json_tree({of}.{source})"
-            " WHERE atom NOTNULL AND typeof(key) = 'text'"
+            f" WHERE {of}.id IN (SELECT id FROM {of} ORDER BY id DESC LIMIT {NEWEST})"
+            " AND atom NOTNULL AND typeof(key) = 'text'"
         ):
             name = re.sub(r"\[(\d+)\]", r".\1", path[1:])
             found.setdefault(source + re.sub(r'\."([A-Za-z_]\w*)"', r".\1", name), value)
