@@ -123,7 +123,6 @@ class NotParsedError(Exception):
     """A text breaks the rules of its format; `problem` says where."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
         self.problem = problem
 
 

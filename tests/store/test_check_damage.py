@@ -14,7 +14,8 @@ from panic.errors import StoreCorrupt
 from panic.store import Commit, Store, check, contents, reading, writing
 from panic.store.dump import dump
 from panic.store.records import NewVectorisation
-from tests.store.sample import fill
+from panic.store.trainings import keep
+from tests.store.sample import entry, fill
 
 
 @pytest.fixture
@@ -168,3 +169,53 @@ def test_a_bit_in_the_format_number_of_a_file_is_told_as_damage(folder: Path) ->
     (folder / "store.sqlite").write_bytes(data)
     with pytest.raises(StoreCorrupt, match="unsupported file format"):
         Store(folder)
+
+
+def test_a_number_that_is_neither_a_time_nor_a_duration_may_be_anything(folder: Path) -> None:
+    """Losses are below 0 and above all durations; times and durations are not."""
+    with Store(folder) as store:
+        keep(store, entry("mine", loss=-1.0, val_loss=1e30, best_loss=-1e30))
+        keep(store, entry("ended", ended_at=0.0, end_state="complete"))
+        assert check.check(store) == []
+    for column, value, told in (
+        ("seconds", 1e12, ""),
+        ("updated_at", -0.5, "updated_at is no time: -0.5"),
+        ("updated_at", 253_402_300_799.5, ""),
+        ("updated_at", 253_402_300_800.0, "updated_at is no time: 2.53402e+11"),
+    ):
+        connection = sqlite3.connect(folder / "store.sqlite")
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        connection.execute(f"UPDATE training SET {column} = ? WHERE name = 'mine'", (value,))
+        connection.commit()
+        connection.close()
+        with Store(folder) as store:
+            assert check.check(store) == ([f"training, row 1: {told}"] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("change", "is_one"),
+    [
+        ('"start_s": -1', True),
+        ('"start_s": -1e10', False),
+        ('"start_s": 9999999999', True),
+        ('"start_s": 1e10', False),
+        ('"start_s": true', False),
+        ('"start_s": "0"', False),
+        ('"width_s": -1', False),
+        ('"width_s": 1e10', False),
+        ('"seconds": -0.001', False),
+        ('"seconds": 0', True),
+        ('"model": null', False),
+        ('"name": 1', False),
+        ('"more": 1', True),
+    ],
+)
+def test_what_a_stretch_of_a_timeline_may_be(folder: Path, change: str, is_one: bool) -> None:
+    row = json.dumps(json.loads(STRETCH) | json.loads(f"{{{change}}}"))
+    with Store(folder, write=True) as store:
+        store.db.execute(f"UPDATE session SET timeline = '[{STRETCH}, {row}]'")
+        found = [problem for problem in check.check(store) if "timeline" in problem]
+    assert found == ([] if is_one else [
+        f"session, row {number}: timeline has as entry 2 what is no stretch of a place's time"
+        for number in (1, 2)
+    ])  # fmt: skip

@@ -14,7 +14,7 @@ from panic.store.annotations import Target, annotate, list_annotations, run_targ
 from panic.store.codec import text_digest
 from panic.store.merging.merge import merge
 from panic.store.signing import Author
-from panic.store.tombstones import deleted, hide
+from panic.store.tombstones import deleted, hide, hide_runs
 from panic.store.trainings import keep, list_trainings, mark_deleted
 from tests.engine.conftest import make_config
 from tests.store.sample import Sample, batch, entry, remark
@@ -320,3 +320,20 @@ def test_a_run_that_meets_and_agrees_vouches_for_no_other(tmp_path: Path, order:
     merged = merge([tmp_path / str(number) for number in order], tmp_path / "into")
     assert read(tmp_path / "into") == {"state 30": agrees, "state 40": agrees}
     assert len(merged.conflicts) == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_run_that_was_deleted_here_speaks_against_no_other(tmp_path: Path, order: tuple[int, int]) -> None:
+    """One source has it again; the other goes on otherwise from a state that only these two have."""
+    into = tmp_path / "into"
+    write(into, OLD | NEW)
+    with Store(into, write=True) as store:
+        gone = [run.id for run in reading.runs(store, "test") if run.prompt == "state 0"]
+        hide_runs(store, reading.experiment(store, "test"), gone, "me")
+    write(tmp_path / "0", OLD)
+    other = {"state 9": ["state 1", "state 5", "state 6"]}
+    write(tmp_path / "1", other)
+    merged = merge([tmp_path / str(number) for number in order], into)
+    assert (merged.conflicts, merged.num_meeting) == ([], 1), "the last of them meets one of the target"
+    with Store(into) as store:
+        assert sorted(run.prompt for run in reading.runs(store, "test")) == ["state 5", "state 9"]
