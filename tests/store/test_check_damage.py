@@ -14,6 +14,7 @@ from panic.errors import StoreCorrupt
 from panic.store import Commit, Store, check, contents, reading, writing
 from panic.store.dump import dump
 from panic.store.records import NewVectorisation
+from panic.store.rows import bad_values
 from panic.store.trainings import keep
 from tests.store.sample import entry, fill
 
@@ -192,30 +193,24 @@ def test_a_number_that_is_neither_a_time_nor_a_duration_may_be_anything(folder: 
             assert check.check(store) == ([f"training, row 1: {told}"] if told else [])
 
 
-@pytest.mark.parametrize(
-    ("change", "is_one"),
-    [
-        ('"start_s": -1', True),
-        ('"start_s": -1e10', False),
-        ('"start_s": 9999999999', True),
-        ('"start_s": 1e10', False),
-        ('"start_s": true', False),
-        ('"start_s": "0"', False),
-        ('"width_s": -1', False),
-        ('"width_s": 1e10', False),
-        ('"seconds": -0.001', False),
-        ('"seconds": 0', True),
-        ('"model": null', False),
-        ('"name": 1', False),
-        ('"more": 1', True),
-    ],
-)
-def test_what_a_stretch_of_a_timeline_may_be(folder: Path, change: str, is_one: bool) -> None:
-    row = json.dumps(json.loads(STRETCH) | json.loads(f"{{{change}}}"))
+def test_what_a_stretch_of_a_timeline_may_be(folder: Path) -> None:
     with Store(folder, write=True) as store:
-        store.db.execute(f"UPDATE session SET timeline = '[{STRETCH}, {row}]'")
-        found = [problem for problem in check.check(store) if "timeline" in problem]
-    assert found == ([] if is_one else [
-        f"session, row {number}: timeline has as entry 2 what is no stretch of a place's time"
-        for number in (1, 2)
-    ])  # fmt: skip
+        for change, is_one in (
+            ('"start_s": -1', True),
+            ('"start_s": -1e10', False),
+            ('"start_s": 9999999999', True),
+            ('"start_s": 1e10', False),
+            ('"start_s": true', False),
+            ('"start_s": "0"', False),
+            ('"width_s": -1', False),
+            ('"width_s": 1e10', False),
+            ('"seconds": -0.001', False),
+            ('"seconds": 0', True),
+            ('"model": null', False),
+            ('"name": 1', False),
+            ('"more": 1', True),
+        ):
+            row = json.dumps(json.loads(STRETCH) | json.loads(f"{{{change}}}"))
+            store.db.execute(f"UPDATE session SET timeline = '[{STRETCH}, {row}]' WHERE id = 2")
+            told = "session, row 2: timeline has as entry 2 what is no stretch of a place's time"
+            assert list(bad_values(store.db)) == ([] if is_one else [told]), change

@@ -46,7 +46,7 @@ def holder(pid: int, host: str = HERE) -> LockHolder:
 
 def test_the_process_that_has_the_lock_is_asked(store: Path, driver: subprocess.Popen[bytes]) -> None:
     ask_to_stop(store, holder(driver.pid))
-    assert driver.wait() == -signal.SIGTERM
+    assert driver.wait(timeout=30) == -signal.SIGTERM
 
 
 def test_a_process_of_another_host_or_without_the_lock_goes_on(

@@ -87,3 +87,19 @@ def test_what_was_asked_for_is_as_long_as_the_longest_run(writer, sample):
     assert reading.experiment(writer, "gamma").config == {"max_length": 2, "label": "kept"}
     after = {uid: stamp for _, uid, stamp in summaries.stamps(writer)}
     assert [uid for uid in after if after[uid] != before[uid]] == [row.uid]
+
+
+def test_runs_are_shortened_with_another_stamp_in_the_same_transaction(writer, sample):
+    """Else what was counted between two transactions would hold after a kill behind the second."""
+    writing.forget_failures(writer, sample.alpha)
+    writer.db.execute("CREATE TEMP TABLE stamps (stamp)")
+    writer.db.execute(
+        "CREATE TEMP TRIGGER note AFTER UPDATE ON change BEGIN INSERT INTO stamps VALUES (new.stamp); END"
+    )
+    writer.db.execute(
+        "CREATE TEMP TRIGGER stop BEFORE INSERT ON session BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+    )
+    with pytest.raises(apsw.ConstraintError, match="stopped"):
+        end_runs(writer, reading.experiment(writer, "alpha"))
+    assert {run.id: run.max_length for run in reading.runs(writer)}[sample.failed] == 1
+    assert writer.db.value("SELECT count(*) FROM stamps") == 2

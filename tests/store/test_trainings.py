@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from panic.errors import ConflictError, NotFound, StoreCorrupt
-from panic.store import trainings
+from panic.store import trainings, writing
 from panic.store.annotations import Target, annotate, list_annotations
 from panic.store.signing import Author
 from panic.store.trainings import NAMES
@@ -171,6 +171,9 @@ def test_a_training_is_called_by_its_folder_where_another_one_has_its_name(write
     assert trainings.named_training(writer, "alpha") is None, "an experiment is called so"
     assert trainings.named_training(writer, "/alpha").name == "alpha"
     assert trainings.named_training(writer, "b").folder == "/4"
+    writing.start_experiment(writer, "alpha/null-x", {})
+    trainings.keep(writer, entry("null-x", uid="6" * 64, folder=os.path.abspath("alpha/null-x")))
+    assert trainings.named_training(writer, "alpha/null-x").name == "null-x", "with a slash it is a folder"
 
 
 def test_a_training_that_is_declared_complete_has_the_steps_that_it_has(writer):
