@@ -26,9 +26,9 @@ from panic.store.annotations import add_tags, list_annotations, marks, run_targe
 from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
 from panic.store.ending import end_runs
-from panic.store.records import NewDistance, NewVectorisation
+from panic.store.records import NewDistance, NewIntervention, NewVectorisation
 from panic.store.signing import Author
-from tests.store.sample import NETWORK, batch, fill, picture, remark, steps
+from tests.store.sample import NETWORK, batch, fill, output, picture, remark, steps
 
 
 @pytest.fixture
@@ -301,3 +301,19 @@ def test_experiments_are_counted_and_removed_with_their_null_models(writer, samp
     assert [row.name for row in reading.experiments(writer)] == ["beta", "beta/null-x"]
     runs = [run.id for run in reading.runs(writer, "beta")]
     assert delete.preview(writer, runs, are_runs=True).runs == 1
+
+
+def test_what_stepped_in_goes_with_its_experiment_alone(writer, sample):
+    given = text_digest("a")
+    for run, text in ((sample.noisy, "alpha's"), (sample.shared, "beta's"), (sample.shared, "both"),
+                      (sample.stuck, "both")):  # fmt: skip
+        made = output(text)
+        place = writer.db.value("SELECT count(*) FROM intervention")
+        row = NewIntervention(run, 9, place, "text", given, made.digest, None, None)
+        writing.commit(writer, Commit(outputs=[made], interventions=[row]))
+    before = delete.preview_deletion(writer, "alpha").outputs
+    assert before == 7 + 1
+    assert delete.delete_experiment(writer, "alpha").outputs == before
+    texts = {text for (text,) in writer.db.rows("SELECT text FROM output WHERE text NOTNULL")}
+    assert texts == {"a", "d", "beta's", "both"}
+    assert writer.db.value("SELECT count(*) FROM intervention") == 2
