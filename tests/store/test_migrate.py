@@ -315,3 +315,16 @@ def test_new_names_are_told_from_the_oldest_version_on_and_remarks_of_others_are
         assert [row.name for row in reading.experiments(store)] == ["alpha", "alpha-2"]
     (told,) = caplog.messages
     assert told.endswith("is now alpha-2")
+
+
+def test_new_names_are_told_with_the_version_that_gives_them(namesakes, monkeypatch, caplog):
+    path, shipped = namesakes / "store.sqlite", migrate.migrations
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrate, "migrations", lambda kind: shipped(kind)[: migrate.NAMES_ARE_UNIQUE])
+            migrate.migrate(connection, "store", path)
+        assert connection.pragma("user_version") == 5
+        assert len(caplog.messages) == 3
+        migrate.migrate(connection, "store", path)
+        assert connection.pragma("user_version") == NEWEST
+    assert len(caplog.messages) == 3
