@@ -157,7 +157,9 @@ def test_a_forced_snapshot_leaves_no_log_of_the_store_before(
         writing.add_model(store, "late", "fingerprint of late", {})
         store.db.close(keep_log=True)
     assert (other / "store.sqlite-wal").stat().st_size
+    (other / "store.sqlite-shm").touch()
     snapshot(folder, other, force=True)
+    assert sorted(os.listdir(other)) == ["images.sqlite", "lock", "store.sqlite"]
     assert content(other) == content(folder)
 
 
