@@ -96,7 +96,6 @@ class MistakesError(Exception):
     """An entry of the prompts has these mistakes."""
 
     def __init__(self, *found: Problem) -> None:
-        super().__init__()
         self.problems = found
 
 

@@ -22,7 +22,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import StoreCorrupt
@@ -235,10 +235,40 @@ def decode_object(text: str) -> dict[str, Any]:
     return value
 
 
+def decode_config(text: str) -> dict[str, Any]:
+    """The stored config of an experiment. Raises StoreCorrupt for one with parts of other kinds."""
+    config = decode_object(text)
+    if problem := config_problem(config):
+        raise _damaged(f"a config {problem}")
+    return config
+
+
+def config_problem(config: Mapping[str, Any]) -> str:
+    """What part of a config is of another kind than all readers expect; nothing of what is not there."""
+    networks, diagrams = config.get("networks", []), config.get("diagrams") or []
+    if not isinstance(networks, list) or not all(map(_are_texts, networks)):
+        return "has networks that are no lists of names"
+    if not all(isinstance(one, dict) for one in (diagrams if isinstance(diagrams, list) else [diagrams])):
+        return "has diagrams that are no settings"
+    if wrong := [name for name in ("embeddings", "tags") if not _are_texts(config.get(name, []))]:
+        return f"has {wrong[0]} that are no list of texts"
+    if wrong := [name for name in MAPPINGS if not isinstance(config.get(name) or {}, dict)]:
+        return f"has {wrong[0]} that are no mapping"
+    return ""
+
+
+MAPPINGS = ("models", "arms", "labels", "budget")
+"""Parts of a config that have names."""
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
 def decode_network(text: str) -> tuple[str, ...]:
     """The names of a stored network, at least one. Raises StoreCorrupt for every other text."""
     names = decode_json(text)
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    if not names or not _are_texts(names):
         raise _no_json(text, "list of models")
     return tuple(names)
 

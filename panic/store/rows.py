@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from panic.config.fields import MAX_COUNT
+from panic.store.codec import config_problem
 from panic.store.files import Database
 from panic.store.reading import HIDDEN, is_name, is_uid
 
@@ -56,6 +57,8 @@ def _test(table: str, column: str, kind: str) -> Callable[[Any], str] | None:
         return lambda value: "" if _is_any_name(value.decode(errors="replace")) else "is no name"
     if (table, column) == ("session", "timeline"):
         return _timeline_problem
+    if (table, column) == ("experiment", "config"):
+        return lambda value: _json_problem(value, dict) or config_problem(json.loads(value))
     if (table, column) in JSON_KINDS:
         expected = JSON_KINDS[table, column]
         return lambda value: _json_problem(value, expected)
@@ -116,7 +119,6 @@ def _json_problem(value: bytes, expected: type) -> str:
 NAMES, SECONDS = ("place", "name", "model"), ("start_s", "width_s", "seconds")
 """Texts and numbers of each entry of a session's timeline."""
 JSON_KINDS: dict[tuple[str, str], type] = {
-    ("experiment", "config"): dict,
     ("model", "spec"): dict,
     ("session", "provenance"): dict,
     ("session", "config"): dict,

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from panic.arms import Intervention
-from panic.config.arms import InterventionSettings, arm_problems, named_models, raw_arms
+from panic.config.arms import (
+    InterventionSettings,
+    arm_problems,
+    arms_of_all,
+    branch_name,
+    named_models,
+    raw_arms,
+)
 
 ONE_OF = "an intervention has one of the keys model, noise, text, network"
 
@@ -75,3 +82,22 @@ def test_what_has_the_right_form_is_read_and_the_rest_is_left_out() -> None:
     assert named_models(raw) == ["m", "n"]
     assert raw_arms({"arms": [1]}) == raw_arms({}) == {}
     assert raw_arms({"arms": {"a": [5, None, "x", []]}}) == {"a": ()}
+
+
+def test_mistakes_of_an_arm_are_shown_at_its_name() -> None:
+    """An arm of the baseline is never one of which something is missing, too."""
+    [first] = arm_problems({"arms": {"baseline": [{"at": 1}]}})[:1]
+    assert (first.path, first.on_key) == (("arms", "baseline"), True)
+    [empty] = arm_problems({"arms": {"b": []}})
+    assert (empty.path, empty.on_key, empty.hint) == (("arms", "b"), True, "")
+
+
+def test_an_arm_whose_name_only_looks_like_a_branch_is_of_all_runs() -> None:
+    """Whatever it holds that is none, or where the name goes on."""
+    at = InterventionSettings(at=4, text="a")
+    name = branch_name("baseline", [at])
+    for arms in ({name: []}, {name: 5}, {name: [{"at": "x"}]}, {f"{name}-": [at]}, {f"{name}0": [at]},
+                 {f"x{name.removeprefix('r')}": [at]}):  # fmt: skip
+        assert arms_of_all(arms) == list(arms)
+    assert arms_of_all({name: [at], "swap": [at]}) == ["swap"]
+    assert arms_of_all({}) == ["baseline"]

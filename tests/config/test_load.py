@@ -358,3 +358,9 @@ def test_a_stored_config_of_another_version_is_told_with_all_that_is_wrong() -> 
     assert "the key 'networks' is missing" in raised.value.message
     assert "seeds must be a list" in raised.value.message
     assert raised.value.hint == "perform it from its config file, or with the version that stored it"
+
+
+def test_texts_are_written_in_their_own_letters(file: Path) -> None:
+    text = to_yaml(load(file, ["prompts=['größe 名前']", "label='é'"]))
+    assert "  - größe 名前\n" in text
+    assert "label: é\n" in text

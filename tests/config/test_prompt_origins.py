@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from panic.config import prompts
 from panic.config.labels import PromptLabels
 from panic.config.problems import Problem
-from panic.config.prompt_origins import IMAGE, ImagePrompts, OutputPrompts
+from panic.config.prompt_origins import IMAGE, ImagePrompts, OutputPrompts, Where, lot, sample
 from panic.errors import ConfigError
 from panic.store.codec import image_prompt, is_image_prompt, prompt_digest, prompt_modality, text_digest
 
@@ -152,3 +155,64 @@ def test_the_store_and_the_config_agree_on_what_stands_for_an_image() -> None:
         assert prompt_digest(text) == text_digest(text)
         assert not is_image_prompt(text)
         assert not IMAGE.fullmatch(text)
+
+
+def test_as_many_as_there_are_can_be_asked_for(photos: Path) -> None:
+    assert expand(photos, {"experiment": "colours", "n": 5})[0] == ["a", "b", "c", "d", "e"]
+    assert len(expand(photos, {"images": "photos", "n": 20, "seed": 3})[0]) == 20
+    found, [problem] = expand(photos, {"experiment": "colours", "n": 6, "seed": 3})
+    assert (found, problem.path) == ([], ("prompts", 0, "n"))
+
+
+@pytest.mark.parametrize(
+    ("step", "is_one"),
+    [(0, True), ("last", True), (2**31 - 1, True), (2**31, False), (-1, False), (True, False), (1.0, False)],
+)
+def test_a_step_is_a_number_from_0_on_or_the_last(photos: Path, step: Any, is_one: bool) -> None:
+    found, mistakes = expand(photos, {"experiment": "colours", "step": step})
+    assert bool(found) == is_one
+    assert [problem.path for problem in mistakes] == ([] if is_one else [("prompts", 0, "step")])
+
+
+def test_which_runs_are_meant_is_said_by_what_runs_have() -> None:
+    for where in ({"seed": -1}, {"repeat": 0}, {"network": ["a"]}, {"state": "stuck"}, {"prompt": "a"}, {}):
+        assert OutputPrompts.model_validate({"experiment": "a", "where": where}).where == Where(**where)
+    for where in ({"seed": -2}, {"repeat": -1}, {"network": []}, {"state": "todo"}, {"prompt": " "}):
+        with pytest.raises(ValidationError):
+            OutputPrompts.model_validate({"experiment": "a", "where": where})
+
+
+@pytest.mark.parametrize(("num", "told"), [(4, "3: it cannot be decoded"), (5, "..."), (6, "...")])
+def test_of_images_that_cannot_be_read_the_first_five_are_told(photos: Path, num: int, told: str) -> None:
+    (photos / "many").mkdir()
+    for number in range(num):
+        (photos / "many" / f"{number}.png").write_text("x")
+    origins = FileNames()
+    _, [problem] = expand(photos, {"images": "many"}, origins)
+    assert problem.path == ("prompts", 0, "images")
+    assert problem.message.startswith(f"{photos / 'many'}: 0.png: it cannot be decoded; 1.png: it")
+    assert problem.message.endswith(told.replace("3:", f"{num - 1}.png:"))
+    assert len(origins.read) == min(num, 5)
+
+
+def test_a_folder_that_is_misspelt_is_told_with_the_nearest(photos: Path) -> None:
+    _, [problem] = expand(photos, {"images": "photoz"})
+    assert problem.hint == "did you mean photos?"
+    _, [problem] = expand(photos, {"images": "photos/below/c/d.png"})
+    assert (problem.message, problem.hint) == (
+        f"there is no folder or file {photos}/photos/below/c/d.png", ""
+    )  # fmt: skip
+    _, [problem] = expand(photos, {"experiment": "colour"})
+    assert problem.hint == "did you mean colours?"
+    _, [problem] = expand(photos, {"experiment": "colours", "step": 9, "modality": "image"})
+    assert problem.message == "colours has no image at step 9 in such runs"
+
+
+def test_a_lot_stays_the_same_over_versions() -> None:
+    """Experiments that take more of the same have what they had."""
+    assert lot(1, b"a") == int(hashlib.sha256(b"1\0a").hexdigest(), 16)
+    assert sample(iter("abcab"), None, 3) == sample(iter("abcab"), None, None) == ["a", "b", "c"]
+    assert sample(iter("abc"), 9, 3) == ["a", "b", "c"]
+    endless = itertools.cycle("abc")
+    assert sample(endless, 3, None) == ["a", "b", "c"]
+    assert next(endless) == "a", "no more is read than that"

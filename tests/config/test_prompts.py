@@ -275,3 +275,8 @@ def test_what_a_data_set_answers_is_told_at_its_entry(folder: Path) -> None:
     assert (problem.path, problem.message, problem.hint) == (("prompts", 0), "no 3 of a with 7", "fewer")
     with_images = mistake({"images": "x"}, folder)
     assert with_images.message == "images and other experiments cannot be read here"
+
+
+def test_lines_of_a_text_file_are_counted_from_1(folder: Path) -> None:
+    (folder / "x.txt").write_bytes(b"a\r\r\0\nb\n\0\n")
+    assert mistake({"file": "x.txt"}, folder).message.endswith("of rows 3, 5")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from panic.config import (
     FIELD_CLASSES,
@@ -18,7 +19,7 @@ from panic.config import (
 )
 from panic.config.arms import InterventionSettings, arms_of_all, branch_name
 from panic.config.extent import EXTENT_JOINS
-from panic.config.fields import parse_size
+from panic.config.fields import parse_size, parse_whole
 from panic.config.schema import Price, cross_field_problems, too_many_runs
 
 
@@ -353,3 +354,171 @@ def test_a_price_is_of_requests_and_of_millions_of_tokens() -> None:
     price = Price(input=2.0, output=10.0, request=0.5)
     assert price.of(requests=3, input_tokens=1e6, output_tokens=2e5) == 0.5 * 3 + 2.0 + 2.0
     assert Price().of(requests=3, input_tokens=5, output_tokens=7) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("field", "least", "most"),
+    [
+        ("repeats", 1, 2**31 - 1),
+        ("max_length", 1, 2**31 - 1),
+        ("root_seed", 0, 2**63 - 1),
+        ("threads", 1, 1024),
+        ("workers", 1, 1024),
+        ("diagram_workers", 1, 1024),
+        ("max_retries", 0, 2**31 - 1),
+        ("stuck_after", 2, 2**31 - 1),
+        ("headroom", 0, 2**63 - 1),
+        ("pixel_cache_bytes", 0, 2**63 - 1),
+        ("memory_fraction", 1e-9, 1.0),
+        ("timeout_s", 1e-9, 1e9),
+    ],
+)
+def test_borders_of_numbers(field: str, least: float, most: float) -> None:
+    other = {"prompts": ["a"], "seeds": [1, -1]} | ({"max_length": 2} if field != "max_length" else {})
+    step = 1 if isinstance(most, int) else 1e-9
+    for value in (least, most):
+        if field != "repeats" or value == least:  # as many runs would be too many
+            assert getattr(config(**other, **{field: value}), field) == value
+    for value in (least - step, *([most + step] if field != "timeout_s" else [])):
+        with pytest.raises(ValidationError, match=field):
+            config(**other, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "others"),
+    [
+        ("budget", [{"requests": 0}, {"tokens": 0}, {}], [{"requests": -1}, {"tokens": -1}]),
+        ("prices", [{"m": {"input": 0, "output": 1}}, {"m": {"request": 0}}],
+         [{"m": {name: -1e-9}} for name in ("input", "output", "request")]),
+        ("snapshot", [{"to": "x", "every_s": 1e-9}], [{"to": "x", "every_s": 0}, {"every_s": 1}]),
+        ("ray", [{"gpus_per_worker": 0, "cpus_per_worker": 0}, {"gpus_per_worker": 1}],
+         [{"gpus_per_worker": -0.1}, {"gpus_per_worker": 1.1}, {"cpus_per_worker": -1}, {"address": " "}]),
+        ("notify", [{"to": ["CHAT"], "stall_minutes": 0.1, "on": ["end"]}],
+         [{"to": []}, {"to": ["CHAT"], "on": []}, {"to": ["CHAT"], "stall_minutes": 0}, {"to": ["a b"]},
+          {"to": ["1A"]}, {"to": ["A" * 129]}, {"to": ["É"]}]),
+        ("tags", [["a"], ["x" * 64]], [["a b"], ["-a"], ["x" * 65], ["a,b"]]),
+        ("label", ["x" * 200, "a b"], ["x" * 201, "a\nb", " "]),
+        ("arms", [{"swap": [{"at": 0, "text": "a"}]}, {"swap": [{"every": 1, "noise": 1.0}]},
+                  {"swap": [{"at": 2**31 - 1, "text": "a"}]}],
+         [{"swap": [{"at": -1, "text": "a"}]}, {"swap": [{"every": 0, "noise": 0.1}]},
+          {"swap": [{"at": 1, "noise": 0}]}, {"swap": [{"at": 1, "noise": 1.1}]},
+          {"swap": [{"at": 2**31, "text": "a"}]}, {"a b": [{"at": 1, "text": "a"}]},
+          {"swap": [{"at": 1, "network": []}]}]),
+        ("batch_sizes", [{"A": 1}, {"A": 65536}], [{"A": 65537}]),
+        ("seeds", [[2**63 - 1, 0, -1]], []),
+        ("diagrams", [{"max_dimension": 0}, {"max_dimension": 2}, {"landmarks": 1},
+                      {"window": {"dimension": 1}}, {"window": {"dimension": 10_000}},
+                      {"window": {"dimension": 2, "delay": 1}}, {"threshold": 1e-9}],
+         [{"max_dimension": -1}, {"landmarks": 0}, {"window": {"dimension": 0}}, {"threshold": 0},
+          {"window": {"dimension": 10_001}}, {"window": {"dimension": 2, "delay": 0}}]),
+        ("vectorisations",
+         [[{"kind": "landscape", "range": [0, 1], "resolution": number, "num_landscapes": most}]
+          for number, most in ((2, 1), (1000, 1000))],
+         [[{"kind": "landscape", "range": [0, 1], name: number}]
+          for name, number in (("resolution", 1), ("resolution", 1001), ("num_landscapes", 0),
+                               ("num_landscapes", 1001))]
+         + [[{"kind": "silhouette", "range": [0, 1], "power": -0.1}],
+            [{"kind": "image", "range": [0, 1], "bandwidth": 0}]]),
+    ],
+)  # fmt: skip
+def test_borders_of_parts(field: str, values: list[Any], others: list[Any]) -> None:
+    for value in values:
+        config(**{field: value})
+    for value in others:
+        with pytest.raises(ValidationError, match=field):
+            config(**{field: value})
+
+
+def test_mistakes_of_names_are_shown_at_the_key_and_those_of_values_at_the_value() -> None:
+    def on_key(**raw: Any) -> list[bool]:
+        return [problem.on_key for problem in cross_field_problems(raw)]
+
+    assert on_key(models={" ": {}, "\ud800": {}, "local:x": {}}) == [True, True, True]
+    assert on_key(models={"A": {"a": float("inf"), "b": "\ud800", "c": [{"\ud800": 1}]}}) == [False] * 3
+    assert on_key(diagrams={}) == on_key(batch_sizes={"Z": 1}, networks=[["A"]]) == [True]
+    assert on_key(repeats=2, seeds=[1]) == on_key(seeds=[1, 1]) == [False]
+    [problem] = cross_field_problems({"batch_sizes": {"Z": 1}, "networks": [["B"], ["A"]]})
+    assert (problem.found, problem.allowed) == ("Z", ["A", "B"])
+    in_arms = {"batch_sizes": {"Z": 1, "Y": 1}, "networks": [["A"]], "embeddings": []}
+    arms = {"arms": {"swap": [{"at": 1, "model": "Z"}]}}
+    assert [one.path for one in cross_field_problems(in_arms | arms)] == [("batch_sizes", "Y")]
+
+
+@pytest.mark.parametrize(
+    ("written", "is_whole"),
+    [
+        ("5e6", True), ("+5E+6", True), ("1.e3", True), ("9.007199254740992e15", True), ("1e16", False),
+        ("1.5e0", False), ("1e-3", False), ("1000", False), (1000.0, True), (999.0, False), (1000.5, False),
+        (float(2**53), True), (float(2**53) + 2, False), ("1e100", False), (-1000.0, False),
+    ],
+)  # fmt: skip
+def test_what_is_a_whole_number_with_an_exponent(written: Any, is_whole: bool) -> None:
+    found = parse_whole(written)
+    assert isinstance(found, int) == is_whole
+    assert found == (float(written) if is_whole else written)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("0", 0), ("1kb", 1000), ("1KiB", 1024), ("1 MB", 10**6), ("1MiB", 2**20), ("1gb", 10**9),
+        ("1TB", 10**12), ("1TiB", 2**40), ("  1.5GiB ", 3 * 2**29), ("0.5B", 0), (1.5, 1.5), (None, None),
+    ],
+)  # fmt: skip
+def test_units_of_sizes(text: Any, size_bytes: Any) -> None:
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "B", "1PB", "1 M iB", "-1", "1e3", "1" * 19, "1,5GB", "1.GiB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(PydanticCustomError, match="must be a size such as 8GiB"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("device", ["cuda:9999", "cuda:all", ["sim:1", "sim:2"], "cuda:3,cuda:1"])
+def test_devices_that_can_be_named(device: Any) -> None:
+    named = device.split(",") if isinstance(device, str) and "," in device else device
+    assert config(device=device).device == named
+
+
+@pytest.mark.parametrize(
+    ("device", "hint"),
+    [
+        (["cpu", "cpu", "cpu"], "device: cpu with workers: 3 has as many processes"),
+        (["cuda", "cuda:0"], "every device has one process; name it once"),
+        (["cpu", "cuda:0"], "several devices are all cuda:N, or all sim:SIZE"),
+    ],
+)
+def test_what_to_do_about_devices_is_told(device: Any, hint: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        config(device=device)
+    [error] = raised.value.errors()
+    assert error["ctx"]["hint"] == hint
+    for unknown in ("cuda:00000", "cuda:", "gpu", "sim:", "CPU"):
+        with pytest.raises(ValidationError):
+            config(device=unknown)
+
+
+def test_variables_that_hold_secrets_are_named_without_resolving_a_model() -> None:
+    models = {"A": {"base": "X", "api_key_env": "KEY"}, "B": {"base": "X", "api_key_env": None}}
+    found = config(models=models, notify={"to": ["CHAT", "MAIL"]})
+    assert found.secrets == ["KEY", "CHAT", "MAIL"]
+    assert config().secrets == []
+
+
+def test_arms_mean_what_they_say_and_branches_are_of_no_other_run() -> None:
+    at = InterventionSettings(at=4, network=["draw"])
+    arms = {"swap": [{"at": 1, "text": "a"}], branch_name("baseline", [at]): [at.model_dump()]}
+    found = config(arms=arms)
+    assert found.arms_of_all == ["swap"]
+    assert config().arms_of_all == ["baseline"]
+    assert found.interventions["swap"] == (InterventionSettings(at=1, text="a").intervention,)
+    assert config().interventions == {}
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_no_number_is_without_an_end(number: float) -> None:
+    for changes in ({"timeout_s": number}, {"prices": {"m": {"input": number}}}, {"memory_fraction": number},
+                    {"snapshot": {"to": "x", "every_s": number}}):  # fmt: skip
+        with pytest.raises(ValidationError, match="finite"):
+            config(**changes)

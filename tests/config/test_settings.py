@@ -113,3 +113,57 @@ def test_stores_are_named_by_files_alone_and_what_cannot_be_read_is_told(files: 
     with pytest.raises(ConfigError, match="PANIC_MEMORY_FRACTION") as caught:
         written(files, memory_fraction="[0.5")
     assert "number" not in caught.value.message.splitlines()[0], "it is no YAML"
+
+
+def test_a_pyproject_says_it_in_a_table_of_its_own(tmp_path: Path) -> None:
+    file, user = tmp_path / "pyproject.toml", tmp_path / "user.toml"
+
+    def found(text: str) -> dict[str, Any]:
+        file.write_text(text)
+        return origins(resolve([file], {}, user))
+
+    assert found('store = "no"\n[tool.panic]\nstore = "x"\n') == {"store": ("x", "project")}
+    assert found('[tool.other]\nstore = "x"\n') == found("tool = 3\n") == found("") == {}
+    with pytest.raises(ConfigError, match=r"pyproject\.toml:3:1: unknown key 'stor'"):
+        found('[tool.panic]\nproject = "p"\nstor = "x"\n')
+    with pytest.raises(ConfigError, match=r"pyproject\.toml:2:9: .* must be a mapping"):
+        found("[tool]\npanic = 3\n")
+    user.write_text('store = "u"\n')
+    assert origins(resolve([user], {}, user)) == {"store": ("u", "user")}
+    file.write_text('[tool.panic.stores]\na = "b"\n')
+    both = resolve([file, user], {}, user)
+    assert both.stores["a"].folder == tmp_path
+    assert both.folder_of("a") == tmp_path / "b"
+
+
+def test_a_tilde_is_the_home_of_the_user(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    found = written(files, 'store = "~/a"\nmodels = "~/b"\n[stores]\nlab = "~/c"\n')
+    assert found.store_path(None, None, DEFAULT) == Path("/home/me/a")
+    assert (found.models(), found.folder_of("lab")) == (Path("/home/me/b"), Path("/home/me/c"))
+    assert written(files, store="~/e").store_path(None, None, DEFAULT) == Path("/home/me/e")
+
+
+def test_what_a_config_says_itself_holds_below_the_environment(files: tuple[Path, Path]) -> None:
+    """Of fields of configs alone, and with what variables of the environment are read as."""
+    said = config(memory_fraction=0.5, diagram_workers=2)
+    text = 'memory_fraction = 0.75\ndiagram_workers = 3\nheadroom = "1GiB"\nproject = "ours"\n'
+    found = written(files, text, diagram_workers="4", store="e", models="m", enforce_clean="true")
+    below = found.below(said)
+    assert (below.memory_fraction, below.diagram_workers, below.headroom) == (0.5, 2, 2**30)
+    assert (below.project, below.store) == ("ours", None)
+    assert found.over(said).diagram_workers == 4
+    assert found.over(said).memory_fraction == 0.5
+    assert found.over_configs() == ["diagram_workers=4"]
+    assert found.values["enforce_clean"].value is True
+    assert found.values["enforce_clean"].origin == "environment (PANIC_ENFORCE_CLEAN)"
+    assert found.values["memory_fraction"].origin == f"project ({files[0]})"
+
+
+def test_borders_of_settings(files: tuple[Path, Path]) -> None:
+    for text in ("memory_fraction = 1.0", "diagram_workers = 1024", "headroom = 0", 'log_level = "error"'):
+        assert len(written(files, text).values) == 1
+    for text in ("memory_fraction = 0", "memory_fraction = 1.01", "diagram_workers = 1025", "headroom = -1",
+                 'log_level = "fatal"', 'project = "a b"', 'store = " "', "enforce_clean = 1"):  # fmt: skip
+        with pytest.raises(ConfigError, match=text.split()[0]):
+            written(files, text)

@@ -340,3 +340,77 @@ def test_a_column_of_rows_without_a_name_is_told(tmp_path: Path, head: str) -> N
 def test_equal_rows_are_one(tmp_path: Path) -> None:
     (tmp_path / "grid.csv").write_text("a,b\n1,2\n1,2\n2,1\n")
     assert [one.suffix for one in combinations({"rows": "grid.csv"}, tmp_path)] == ["a=1-b=2", "a=2-b=1"]
+
+
+def test_numbers_of_six_digits_stand_for_what_is_drawn_and_large_whole_ones_are_floats() -> None:
+    found = values_of({"from": 0, "to": 1, "n": 4})
+    assert found == [0, 0.333333, 0.666667, 1]
+    for number, kind in ((999999e9, int), (1e15, float), (-999999e9, int), (-1e15, float), (0.5, float)):
+        [value] = values_of({"from": number, "to": number, "n": 1})
+        assert (value, type(value)) == (number, kind)
+    assert values_of({"from": 0.5, "to": 2.5, "n": 3, "whole": True}) == [0, 2], "halves go to even numbers"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "key"),
+    [
+        ({"from": 1e100, "to": 1.1e100}, "to"),
+        ({"from": -1.1e100, "to": 1}, "from"),
+        ({"from": 2, "to": 1}, "to"),
+        ({"from": -1e-9, "to": 1, "scale": "log"}, "from"),
+        ({"from": None, "to": 1}, "from"),
+    ],
+)
+def test_a_bound_that_is_none_is_told_at_its_key(bounds: dict[str, Any], key: str) -> None:
+    assert len(values_of({"from": -1e100, "to": 1e100, "n": 2})) == 2
+    assert values_of({"from": 0, "to": 0, "n": 2, "scale": "log"}) == [0]
+    with pytest.raises(MistakesError) as raised:
+        values_of(bounds | {"n": 2}, ("a", 0))
+    [problem] = raised.value.problems
+    assert problem.path == ("a", 0, key)
+    other = {"low" if name == "from" else "high" if name == "to" else name: v for name, v in bounds.items()}
+    kind = "log" if other.pop("scale", "") else "uniform"
+    with pytest.raises(MistakesError) as raised:
+        values_of({"random": kind, "n": 2, **other}, ("a",))
+    assert raised.value.problems[0].path == ("a", {"from": "low", "to": "high"}[key])
+
+
+def test_a_key_that_a_sweep_lacks_is_told_before_one_that_it_has_no_use_for() -> None:
+    for sweep, path, said in (
+        ({"from": 1, "n": 2}, ("a",), "has no 'to'"),
+        ({"from": 1, "n": 2, "step": 1}, ("a", "step"), "has no 'to'"),
+        (
+            {"random": "log", "low": 1, "high": 2, "n": 1, "scale": "log"},
+            ("a", "scale"),
+            "no use for 'scale'",
+        ),
+    ):
+        with pytest.raises(MistakesError) as raised:
+            values_of(sweep, ("a",))
+        [problem] = raised.value.problems
+        assert problem.path == path
+        assert problem.message == f"this sweep {said}" or problem.message.endswith(said)
+        assert problem.hint.startswith("for example {values: [1, 2]}")
+
+
+def test_five_variants_of_a_sweep_are_named_where_another_model_varies_it(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    text = CONFIG.replace("values: [1, 2, 4]", "values: [1, 2, 3, 4, 5, 6]")
+    path.write_text(text.replace("base: PocketCaptioner", "base: quick"))
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    names = ", ".join(f"quick-steps={number}" for number in range(1, 6))
+    assert raised.value.message.endswith(f"its variants are {names}")
+
+
+def test_sweeps_of_embeddings_and_batch_sizes_keep_the_places_of_all_others(tmp_path: Path) -> None:
+    """What follows the entries that became several is shown where it stands in the file."""
+    path = tmp_path / "demo.yaml"
+    look = "models:\n  look: {base: synthetic/state-embedding, states: {values: [2, 3]}}"
+    text = CONFIG.replace("models:", look).replace("tell: 2}", "tell: 0}")
+    path.write_text(f"{text}embeddings: [look, PocketText, 7]\n")
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert "demo.yaml:12:32: embeddings.3 must be a text" in raised.value.message
+    assert "demo.yaml:11:31: batch_sizes.tell must be at least 1" in raised.value.message
+    assert raised.value.message.startswith(f"{path} has 2 mistakes")

@@ -334,7 +334,9 @@ def test_a_damaged_index_costs_no_result(store: Store) -> None:
     with Store(store.path, write=True) as again:
         fill(again, "third", 3)
         assert len(reading.runs(again)) == before + 3
-        indexing.complete(again)
+        told: list[int] = []
+        indexing.complete(again, lambda done, total: told.append(done))
+        assert told == []
         assert again.last_indexed_id == indexing.NEVER
         assert any("index" in problem for problem in check(again))
         indexing.reindex(again)

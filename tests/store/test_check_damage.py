@@ -14,7 +14,9 @@ from panic.errors import StoreCorrupt
 from panic.store import Commit, Store, check, contents, reading, writing
 from panic.store.dump import dump
 from panic.store.records import NewVectorisation
-from tests.store.sample import fill
+from panic.store.rows import bad_values
+from panic.store.trainings import keep
+from tests.store.sample import entry, fill
 
 
 @pytest.fixture
@@ -47,6 +49,23 @@ DAMAGES = [
     ("UPDATE run SET network = '[]' WHERE id = 1", "run, row 1: network is no list of names"),
     ("UPDATE run SET network = '{\"a' WHERE id = 1", "run, row 1: network is no JSON"),
     ("UPDATE run SET network = CAST(x'ff' AS TEXT) WHERE id = 1", "run, row 1: network is no UTF-8"),
+    *(
+        (f"UPDATE experiment SET config = '{config}' WHERE id = 1", f"row 1: config has {problem}")
+            f"UPDATE experiment SET config = '{config}' WHERE id = 1",
+            f"experiment, row 1: config has {problem}",
+        )
+        for config, problem in (
+            ('{"networks": 5}', "networks that are no lists of names"),
+            ('{"networks": ["draw"]}', "networks that are no lists of names"),
+            ('{"networks": [["draw", 1]]}', "networks that are no lists of names"),
+            ('{"diagrams": [["x"]]}', "diagrams that are no settings"),
+            ('{"diagrams": "x"}', "diagrams that are no settings"),
+            ('{"embeddings": "PocketText"}', "embeddings that are no list of texts"),
+            ('{"tags": [1]}', "tags that are no list of texts"),
+            ('{"models": [1]}', "models that are no mapping"),
+            ('{"labels": "x"}', "labels that are no mapping"),
+        )
+    ),
     ("DROP TABLE stuck", "store.sqlite: the table stuck is missing"),
     ("DROP INDEX annotation_target", "store.sqlite: the index annotation_target is missing"),
     (f"{REMARK}, 1e300)", "annotation, row 1: at is no time: 1e+300"),
@@ -173,3 +192,47 @@ def test_a_bit_in_the_format_number_of_a_file_is_told_as_damage(folder: Path) ->
     (folder / "store.sqlite").write_bytes(data)
     with pytest.raises(StoreCorrupt, match="unsupported file format"):
         Store(folder)
+
+
+def test_a_number_that_is_neither_a_time_nor_a_duration_may_be_anything(folder: Path) -> None:
+    """Losses are below 0 and above all durations; times and durations are not."""
+    with Store(folder) as store:
+        keep(store, entry("mine", loss=-1.0, val_loss=1e30, best_loss=-1e30))
+        keep(store, entry("ended", ended_at=0.0, end_state="complete"))
+        assert check.check(store) == []
+    for column, value, told in (
+        ("seconds", 1e12, ""),
+        ("updated_at", -0.5, "updated_at is no time: -0.5"),
+        ("updated_at", 253_402_300_799.5, ""),
+        ("updated_at", 253_402_300_800.0, "updated_at is no time: 2.53402e+11"),
+    ):
+        connection = sqlite3.connect(folder / "store.sqlite")
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        connection.execute(f"UPDATE training SET {column} = ? WHERE name = 'mine'", (value,))
+        connection.commit()
+        connection.close()
+        with Store(folder) as store:
+            assert check.check(store) == ([f"training, row 1: {told}"] if told else [])
+
+
+def test_what_a_stretch_of_a_timeline_may_be(folder: Path) -> None:
+    with Store(folder, write=True) as store:
+        for change, is_one in (
+            ('"start_s": -1', True),
+            ('"start_s": -1e10', False),
+            ('"start_s": 9999999999', True),
+            ('"start_s": 1e10', False),
+            ('"start_s": true', False),
+            ('"start_s": "0"', False),
+            ('"width_s": -1', False),
+            ('"width_s": 1e10', False),
+            ('"seconds": -0.001', False),
+            ('"seconds": 0', True),
+            ('"model": null', False),
+            ('"name": 1', False),
+            ('"more": 1', True),
+        ):
+            row = json.dumps(json.loads(STRETCH) | json.loads(f"{{{change}}}"))
+            store.db.execute(f"UPDATE session SET timeline = '[{STRETCH}, {row}]' WHERE id = 2")
+            told = "session, row 2: timeline has as entry 2 what is no stretch of a place's time"
+            assert list(bad_values(store.db)) == ([] if is_one else [told]), change

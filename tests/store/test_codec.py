@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from panic.store.codec import (
     MAX_PIXELS,
     MAX_SIDE,
     canonical_json,
+    config_problem,
     decode_array,
     decode_bars,
+    decode_config,
     decode_image,
     decode_json,
     decode_network,
@@ -195,3 +198,23 @@ def test_the_longest_side_is_the_one_that_webp_can_have():
     assert decode_image(encode_image(Image.new("RGB", (MAX_SIDE, 1)))).size == (MAX_SIDE, 1)
     with pytest.raises(ValueError, match="encoding error"):
         encode_image(Image.new("RGB", (MAX_SIDE + 1, 1)))
+
+
+def test_parts_of_a_config_are_of_the_kinds_that_its_readers_expect():
+    """What is not there, or is None where it may be, is no problem; nor are single settings of diagrams."""
+    sound = {
+        "networks": [["draw", "tell"], ["draw"]],
+        "diagrams": {"metric": "cosine"},
+        "embeddings": ["PocketText"],
+        "tags": [],
+        "models": {"draw": {"base": "PocketDiffusion"}},
+        "labels": None,
+        "budget": None,
+    }
+    for config in ({}, {"null": "shuffle"}, sound, sound | {"diagrams": [{}, {}], "labels": {"a": "b"}}):
+        assert config_problem(config) == ""
+        assert decode_config(json.dumps(config)) == config
+    for wrong in ({"networks": None}, {"networks": [[1]]}, {"arms": ["baseline"]}, {"budget": 5}):
+        assert config_problem(sound | wrong).startswith(f"has {next(iter(wrong))} that are no")
+        with pytest.raises(StoreCorrupt, match=f"a config has {next(iter(wrong))}"):
+            decode_config(json.dumps(sound | wrong))

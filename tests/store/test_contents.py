@@ -396,3 +396,17 @@ def test_what_stepped_into_a_run_is_told_with_the_model_that_its_arm_names(write
     assert contents.interventions(writer, run, 1, 2) == found[:3]
     assert contents.interventions(writer, run, last=1) == found[:2]
     assert contents.interventions(writer, sample.noisy) == []
+
+
+def test_what_stepped_into_a_run_is_an_output_of_it_alone(writer, sample):
+    given = text_digest("a")
+    for run, text in ((sample.noisy, "alpha's"), (sample.shared, "beta's")):
+        made = output(text)
+        row = NewIntervention(run, 9, 0, "text", given, made.digest, None, None)
+        writing.commit(writer, Commit(outputs=[made], interventions=[row]))
+
+    def said(**of):
+        return {row.text for row in contents.outputs(writer, **of)} & {"alpha's", "beta's"}
+
+    assert (said(experiment="alpha"), said(experiment="beta")) == ({"alpha's"}, {"beta's"})
+    assert (said(run=sample.noisy), said(run=sample.stuck)) == ({"alpha's"}, set())

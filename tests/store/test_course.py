@@ -69,6 +69,8 @@ def test_the_next_input_is_what_has_stepped_in_once_all_has():
 def test_models_and_period_are_those_of_network_and_arm():
     assert sorted(Course(network=["A", "B"], arm=EVERY).models) == ["A", "B", "C"]
     assert sorted(Course(network=["A", "B"], arm=None).models) == ["A", "B"]
+    assert Course(network=["A", "B"], arm=None).period == 2
+    assert Course(network=["A", "B"], arm=None).input_of(3, 5) == 5
     assert Course(network=["A", "B"], arm=arm_of([{"at": 3, "every": 3, "text": "x"}])).period == 6
 
 

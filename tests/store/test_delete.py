@@ -7,13 +7,18 @@ from panic.errors import ConflictError, NotFound
 from panic.store import (
     Commit,
     NewDiagram,
+    NewFailure,
+    NewRun,
     Store,
+    captions,
     check,
     contents,
     delete,
     dump,
     images,
+    indexing,
     reading,
+    summaries,
     tombstones,
     writing,
 )
@@ -21,9 +26,9 @@ from panic.store.annotations import add_tags, list_annotations, marks, run_targe
 from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
 from panic.store.ending import end_runs
-from panic.store.records import NewDistance, NewVectorisation
+from panic.store.records import NewDistance, NewIntervention, NewVectorisation
 from panic.store.signing import Author
-from tests.store.sample import batch, fill, picture, remark, steps
+from tests.store.sample import NETWORK, batch, fill, output, picture, remark, steps
 
 
 @pytest.fixture
@@ -235,3 +240,80 @@ def test_remarks_on_runs_follow_them_to_another_name(writer, sample):
     tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
     tombstones.restore(writer, tombstones.find(writer, "alpha"), "gamma")
     assert marks(writer, "run")[run_target("gamma", run).uid].tags == ("odd",)
+
+
+def stamps(store):
+    """The stamps of experiments by their names."""
+    names = {row.uid: row.name for row in reading.experiments(store)}
+    return {names[uid]: stamp for _, uid, stamp in summaries.stamps(store) if uid in names}
+
+
+def changed(store, run):
+    """Whose stamp is another one after a result of a run."""
+    before = stamps(store)
+    writing.commit(store, Commit(failures=[NewFailure(run=run, step=0, kind="x", message="no")]))
+    return [name for name, stamp in stamps(store).items() if stamp != before[name]]
+
+
+def test_a_run_with_the_number_of_one_that_is_gone_is_of_its_own_experiment(writer, sample):
+    """The driver remembers whose a run is, and numbers are given again."""
+    numbers = []
+    for name in ("gamma", "delta"):
+        experiment = writing.start_experiment(writer, name, {})
+        asked = NewRun(network=NETWORK, prompt="a", seed=99, max_length=1)
+        numbers += writing.add_runs(writer, experiment, [asked])
+        assert changed(writer, numbers[-1]) == [name]
+        if name == "gamma":
+            last = writing.start_experiment(writer, "between", {})
+            delete.delete_experiment(writer, "gamma")
+            assert last > experiment
+    assert numbers[0] == numbers[1]
+
+
+def test_an_output_that_is_gone_is_stored_anew_under_another_number(writer, sample):
+    """The driver remembers the rows of outputs, and how far they are indexed."""
+    indexing.complete(writer)
+    before = writer.last_indexed_id
+    for text in ("gone", "other"):
+        writing.add_runs(
+            writer,
+            writing.start_experiment(writer, "gamma", {}),
+            [NewRun(network=NETWORK, prompt=text, seed=1, max_length=1)],
+        )
+    assert indexing.complete(writer) == writer.last_indexed_id == before + 2
+    delete.delete_experiment(writer, "gamma")
+    assert writer.last_indexed_id == before
+    assert writer.output_ids == {}
+    writing.add_runs(writer, sample.beta, [NewRun(network=NETWORK, prompt="gone", seed=1, max_length=1)])
+    assert check.check(writer) == []
+    assert [place.text for place in captions.search(writer, captions.parse("gone or other"))] == []
+    assert [place.run for place in captions.search(writer, captions.parse("gone"))] != []
+    assert indexing.complete(writer) == writer.last_output_id
+    assert check.check(writer) == []
+
+
+def test_experiments_are_counted_and_removed_with_their_null_models(writer, sample):
+    for name in ("alpha/null-x", "alpha/null-y", "beta/null-x"):
+        experiment = writing.start_experiment(writer, name, {})
+        writing.add_runs(writer, experiment, [NewRun(network=NETWORK, prompt="a", seed=1, max_length=1)])
+    assert delete.preview_deletion(writer, "alpha").runs == 6
+    assert delete.delete_experiment(writer, "alpha").runs == 6
+    assert [row.name for row in reading.experiments(writer)] == ["beta", "beta/null-x"]
+    runs = [run.id for run in reading.runs(writer, "beta")]
+    assert delete.preview(writer, runs, are_runs=True).runs == 1
+
+
+def test_what_stepped_in_goes_with_its_experiment_alone(writer, sample):
+    given = text_digest("a")
+    for run, text in ((sample.noisy, "alpha's"), (sample.shared, "beta's"), (sample.shared, "both"),
+                      (sample.stuck, "both")):  # fmt: skip
+        made = output(text)
+        place = writer.db.value("SELECT count(*) FROM intervention")
+        row = NewIntervention(run, 9, place, "text", given, made.digest, None, None)
+        writing.commit(writer, Commit(outputs=[made], interventions=[row]))
+    before = delete.preview_deletion(writer, "alpha").outputs
+    assert before == 7 + 1
+    assert delete.delete_experiment(writer, "alpha").outputs == before
+    texts = {text for (text,) in writer.db.rows("SELECT text FROM output WHERE text NOTNULL")}
+    assert texts == {"a", "d", "beta's", "both"}
+    assert writer.db.value("SELECT count(*) FROM intervention") == 2

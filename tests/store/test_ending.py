@@ -4,7 +4,7 @@ import apsw
 import pytest
 
 from panic.errors import UsageError
-from panic.store import NewRun, Store, reading, writing
+from panic.store import NewRun, Store, reading, summaries, writing
 from panic.store.ending import end_runs
 from tests.store.sample import NETWORK, steps
 
@@ -62,3 +62,44 @@ def test_an_experiment_that_has_not_begun_has_nothing_to_end(writer, sample):
     with pytest.raises(UsageError, match="No run of gamma has begun"):
         end_runs(writer, reading.experiment(writer, "gamma"))
     assert len(reading.runs(writer, "gamma")) == 1
+
+
+def test_an_experiment_without_runs_has_none_to_end(writer):
+    """Not even some that have not begun."""
+    writing.start_experiment(writer, "gamma", {"max_length": 4})
+    assert end_runs(writer, reading.experiment(writer, "gamma")) == (0, 0)
+
+
+def test_what_was_asked_for_is_as_long_as_the_longest_run(writer, sample):
+    """Two have begun, the longer of them has two steps of six; what has ended keeps its length."""
+    gamma = writing.start_experiment(writer, "gamma", {"max_length": 6, "label": "kept"})
+    asked = [NewRun(network=NETWORK, prompt=p, seed=1, max_length=6) for p in ("a", "b", "c")]
+    rows = writing.add_runs(writer, gamma, asked)
+    session = writing.start_session(writer, gamma, "panic run", {})
+    for run, prompt, made in zip(rows[:2], "ab", (["x"], ["y", "z"]), strict=True):
+        writing.commit(writer, steps(writer, session, (sample.draw, sample.tell), run, prompt, made))
+    row = reading.experiment(writer, "gamma")
+    before = {uid: stamp for _, uid, stamp in summaries.stamps(writer)}
+    assert end_runs(writer, row) == (2, 1)
+    assert {run.id: (run.state, run.max_length) for run in reading.runs(writer, gamma)} == {
+        rows[0]: ("done", 1), rows[1]: ("done", 2)
+    }  # fmt: skip
+    assert reading.experiment(writer, "gamma").config == {"max_length": 2, "label": "kept"}
+    after = {uid: stamp for _, uid, stamp in summaries.stamps(writer)}
+    assert [uid for uid in after if after[uid] != before[uid]] == [row.uid]
+
+
+def test_runs_are_shortened_with_another_stamp_in_the_same_transaction(writer, sample):
+    """Else what was counted between two transactions would hold after a kill behind the second."""
+    writing.forget_failures(writer, sample.alpha)
+    writer.db.execute("CREATE TEMP TABLE stamps (stamp)")
+    writer.db.execute(
+        "CREATE TEMP TRIGGER note AFTER UPDATE ON change BEGIN INSERT INTO stamps VALUES (new.stamp); END"
+    )
+    writer.db.execute(
+        "CREATE TEMP TRIGGER stop BEFORE INSERT ON session BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+    )
+    with pytest.raises(apsw.ConstraintError, match="stopped"):
+        end_runs(writer, reading.experiment(writer, "alpha"))
+    assert {run.id: run.max_length for run in reading.runs(writer)}[sample.failed] == 1
+    assert writer.db.value("SELECT count(*) FROM stamps") == 2

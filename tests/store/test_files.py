@@ -1,6 +1,7 @@
 """Opening, locking, and everything that can be wrong with the files."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -535,3 +536,58 @@ def test_a_file_that_is_none_is_refused(folder, sample):
     os.mkfifo(folder / "store.sqlite")
     with pytest.raises(StoreError, match="is no file"):
         Store(folder)
+
+
+def num_open() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_refused_lock_or_file_stays_open_nowhere(folder, sample, monkeypatch):
+    """A process that tries again and again, as a view does, would run out of descriptors."""
+    before = num_open()
+    descriptor = take_lock(folder)
+    for _ in range(2):
+        with pytest.raises(StoreLocked):
+            take_lock(folder)
+        assert lock_holder(folder).pid == os.getpid()
+    assert num_open() == before + 1
+    give_lock_back(descriptor)
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    for name in ("fcntl.flock", "os.pwrite", "os.ftruncate"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"panic.store.files.{name}", refuse)
+            with pytest.raises(OSError, match="No locks"):
+                take_lock(folder)
+        give_lock_back(take_lock(folder))  # it is free
+    with contextlib.closing(sqlite3.connect(folder / "store.sqlite")) as other:
+        other.execute("PRAGMA user_version = 99")
+    refusals = []
+    for refusal in (StoreTooNew, StoreCorrupt):
+        for options in ({}, {"write": True}):
+            with pytest.raises(refusal) as raised:
+                Store(folder, **options)
+            refusals.append(raised)  # whose frames keep what they had
+        (folder / "store.sqlite").write_bytes(b"garbage " * 1000)
+    assert lock_holder(folder) is None
+    assert num_open() == before
+
+
+def test_a_lock_that_is_a_link_is_not_followed(folder, sample, tmp_path):
+    (folder / "lock").unlink()
+    (folder / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="lock is a link"):
+        take_lock(folder)
+    assert not (tmp_path / "elsewhere").exists()
+    with pytest.raises(StoreReadOnly, match="cannot be written: No such file"):
+        take_lock(tmp_path / "nowhere")
+
+
+def test_a_folder_within_a_store_is_made_once_and_is_no_link(tmp_path):
+    assert own_folder(tmp_path, "logs") == own_folder(tmp_path, "logs") == tmp_path / "logs"
+    assert (tmp_path / "logs").is_dir()
+    (tmp_path / "reports").symlink_to(tmp_path / "logs")
+    with pytest.raises(StoreError, match="reports is a link"):
+        own_folder(tmp_path, "reports")

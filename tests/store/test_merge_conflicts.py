@@ -320,7 +320,8 @@ def test_runs_with_steps_in_smaller_batches_are_told_where_memory_was_short(
     """Of alpha draw had less memory; of beta tell had, and draw has other batches on request."""
     steps = [(sample.stuck, 0), (sample.failed, 0), (sample.noisy, 1), (sample.shared, 0)]
     with Store(folder, write=True) as store:
-        assert shrunk(store) == []
+        store.db.execute("UPDATE epoch SET reason = 'memory'")
+        assert shrunk(store) == [], "all of them began so"
         with store.transaction() as connection:
             for experiment, name, reason in (
                 (sample.alpha, "draw", "memory"),
@@ -345,3 +346,29 @@ def test_runs_with_steps_in_smaller_batches_are_told_where_memory_was_short(
         "alpha: 2 runs have steps in smaller batches, because memory was short, and may differ from those"
         f" of one store: runs {first}, {second}"
     )
+
+
+def test_a_config_that_both_stores_have_stays_to_the_letter(tmp_path: Path) -> None:
+    """What a session was asked for is compared with it as a text."""
+    config = make_config(max_length=4)
+    text = config.model_dump_json(indent=1, exclude_defaults=True)
+    for name in ("0", "1"):
+        with Store(tmp_path / name, write=True, create=True) as store:
+            writing.start_experiment(store, "test", config.model_dump(mode="json"))
+            with store.transaction() as connection:
+                connection.execute("UPDATE experiment SET config = ?", (text,))
+    assert merge([tmp_path / "0", tmp_path / "1"], tmp_path / "into").conflicts == []
+    with Store(tmp_path / "into") as store:
+        assert store.db.rows("SELECT config FROM experiment") == [(text,)]
+
+
+def test_what_two_sources_have_deleted_stays_deleted(tmp_path: Path) -> None:
+    run(make_config(max_length=2), tmp_path / "0")
+    with Store(tmp_path / "0", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    merge([tmp_path / "0", tmp_path / "1"], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert reading.experiments(store) == []
+        assert [one.name for one in deleted(store)] == ["test"]
+        assert check(store) == []

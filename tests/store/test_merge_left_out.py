@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panic.store import Commit, NewEmbedding, Store, reading, writing
+from panic.store import Commit, NewEmbedding, NewRun, Store, reading, writing
 from panic.store.annotations import Target, annotate, list_annotations, run_target
 from panic.store.codec import text_digest
 from panic.store.merging.merge import merge
 from panic.store.signing import Author
-from panic.store.tombstones import deleted, hide
+from panic.store.tombstones import deleted, hide, hide_runs
 from panic.store.trainings import keep, list_trainings, mark_deleted
 from tests.engine.conftest import make_config
 from tests.store.sample import Sample, batch, entry, remark
@@ -320,3 +320,66 @@ def test_a_run_that_meets_and_agrees_vouches_for_no_other(tmp_path: Path, order:
     merged = merge([tmp_path / str(number) for number in order], tmp_path / "into")
     assert read(tmp_path / "into") == {"state 30": agrees, "state 40": agrees}
     assert len(merged.conflicts) == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_run_that_was_deleted_here_speaks_against_no_other(tmp_path: Path, order: tuple[int, int]) -> None:
+    """One source has it again; the other goes on otherwise from a state that only these two have."""
+    into = tmp_path / "into"
+    write(into, OLD | NEW)
+    with Store(into, write=True) as store:
+        gone = [run.id for run in reading.runs(store, "test") if run.prompt == "state 0"]
+        hide_runs(store, reading.experiment(store, "test"), gone, "me")
+    write(tmp_path / "0", OLD)
+    other = {"state 9": ["state 1", "state 5", "state 6"]}
+    write(tmp_path / "1", other)
+    merged = merge([tmp_path / str(number) for number in order], into)
+    assert (merged.conflicts, merged.num_meeting) == ([], 1), "the last of them meets one of the target"
+    with Store(into) as store:
+        assert sorted(run.prompt for run in reading.runs(store, "test")) == ["state 5", "state 9"]
+
+
+def test_a_run_that_was_deleted_and_begun_anew_here_goes_on(tmp_path: Path) -> None:
+    """Both are there: what the source has of it comes to the one that is seen."""
+    into = tmp_path / "into"
+    write(into, OLD)
+    with Store(into, write=True) as store:
+        hide_runs(store, reading.experiment(store, "test"), [1], "me")
+    write(into, {"state 0": OLD["state 0"][:1]})
+    write(tmp_path / "source", OLD)
+    merged = merge([tmp_path / "source"], into)
+    assert (merged.num_runs, merged.num_invocations, merged.conflicts) == (0, 2, [])
+    with Store(into) as store:
+        assert [(run.prompt, run.num_steps) for run in reading.runs(store, "test")] == [("state 0", 3)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_state_is_of_one_model(tmp_path: Path, order: tuple[int, int], is_own: bool) -> None:
+    """Both models go on from "state 1", each in its own way, in both stores."""
+    for number, (first, second) in enumerate(((0, 20), (4, 30))):
+        path = tmp_path / ("into" if is_own and number == order[0] else str(number))
+        write(path, {f"state {first}": OLD["state 0"]})
+        write(path, {f"state {second}": ["state 1", "state 7", "state 8"]}, name="n")
+    sources = [tmp_path / str(number) for number in (order[1:] if is_own else order)]
+    merged = merge(sources, tmp_path / "into")
+    assert (merged.conflicts, merged.num_meeting) == ([], 2)
+    assert len(read(tmp_path / "into")) == 4
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_remark_stays_with_the_run_of_the_experiment_that_it_is_on(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """Another experiment has the like of the run in conflict, which comes."""
+    write(tmp_path / "0", OLD)
+    write(tmp_path / "1", OTHERWISE)
+    with Store(tmp_path / "1", write=True) as store:
+        other = writing.start_experiment(store, "other", {"name": "other"})
+        alike = [NewRun(network=("m",), prompt="state 0", seed=42, max_length=3)]
+        writing.add_runs(store, other, alike)
+        for name in ("test", "other"):
+            [run] = reading.runs(store, name)
+            annotate(store, "comment", [(run_target(name, run), f"of {name}")], ME)
+    assert len(merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts) == 1
+    assert said(tmp_path / "into") == ["of other"]

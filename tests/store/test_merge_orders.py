@@ -25,14 +25,14 @@ OLD: Runs = {"state 0": ["state 1", "state 2", "state 3"]}
 NEW: Runs = {"state 5": ["state 6", "state 7", "state 8"]}
 
 
-def write(path: Path, runs: Runs, *, uid: str = "a" * 32) -> None:
+def write(path: Path, runs: Runs, *, uid: str = "a" * 32, name: str = "m") -> None:
     """Add these runs, all of one experiment and one model, to a store that may be there."""
     with Store(path, write=True, create=True) as store:
         experiment = writing.start_experiment(store, "test", {"name": "test"}, uid=uid)
-        model = writing.add_model(store, "m", "fingerprint", {})
-        writing.add_epoch(store, experiment, "m", model=model, batch_size=8, device_kind="cpu", threads=1)
+        model = writing.add_model(store, name, f"fingerprint of {name}", {})
+        writing.add_epoch(store, experiment, name, model=model, batch_size=8, device_kind="cpu", threads=1)
         session = writing.start_session(store, experiment, "test", {})
-        new = [NewRun(network=("m",), prompt=prompt, seed=42, max_length=STEPS) for prompt in runs]
+        new = [NewRun(network=(name,), prompt=prompt, seed=42, max_length=STEPS) for prompt in runs]
         commit = Commit()
         for row, (prompt, texts) in zip(writing.add_runs(store, experiment, new), runs.items(), strict=True):
             for step, (before, text) in enumerate(itertools.pairwise([prompt, *texts])):

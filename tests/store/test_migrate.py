@@ -12,7 +12,7 @@ import pytest
 from panic import run
 from panic.config import stored
 from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreReadOnly, StoreTooNew, StoreTooOld
-from panic.store import Store, check, dump, migrate, reading
+from panic.store import Store, check, dump, migrate, reading, summaries
 from panic.store.annotations import list_annotations
 from tests.rights import folder_of_others, without_rights
 from tests.store.sample import remark
@@ -179,6 +179,8 @@ def test_a_store_of_an_older_schema_is_read_from_a_copy(namesakes, caplog):
         assert check.check(store) == []
         with pytest.raises(StoreReadOnly, match="read from a copy"):
             remark(store, "latest", "lost")
+        with summaries.opened(store) as file:
+            assert file is None, "what is worked out of a copy is not kept beside the store"
     assert not copy.parent.exists()
     assert files_of(namesakes) == before
     assert "a temporary copy of store.sqlite is brought up to date" in caplog.text
@@ -315,3 +317,16 @@ def test_new_names_are_told_from_the_oldest_version_on_and_remarks_of_others_are
         assert [row.name for row in reading.experiments(store)] == ["alpha", "alpha-2"]
     (told,) = caplog.messages
     assert told.endswith("is now alpha-2")
+
+
+def test_new_names_are_told_with_the_version_that_gives_them(namesakes, monkeypatch, caplog):
+    path, shipped = namesakes / "store.sqlite", migrate.migrations
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrate, "migrations", lambda kind: shipped(kind)[: migrate.NAMES_ARE_UNIQUE])
+            migrate.migrate(connection, "store", path)
+        assert connection.pragma("user_version") == 5
+        assert len(caplog.messages) == 3
+        migrate.migrate(connection, "store", path)
+        assert connection.pragma("user_version") == NEWEST
+    assert len(caplog.messages) == 3

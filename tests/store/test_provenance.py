@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from panic.store import Store, writing
 from panic.store.provenance import (
     PATCH_LIMIT,
     PATCH_MARGIN,
+    energy_used,
     git_state,
+    gpu_energy_j,
     hardware,
     packages,
     processor,
@@ -26,6 +29,7 @@ from panic.store.provenance import (
     redacted,
     short_paths,
     source_digest,
+    trained_step,
     training_of,
     training_uid,
     uncommitted,
@@ -526,3 +530,65 @@ def test_what_hardware_is_told(monkeypatch, tmp_path):
 def test_of_absolute_paths_the_last_part_is_left(text, short):
     """Those behind `local:` and `python:` stood in pages that are passed on."""
     assert short_paths(text) == short
+
+
+def test_energy_is_what_gpus_have_used_between_two_questions(monkeypatch):
+    """A stand-in for the library of NVIDIA, which tells millijoules; whatever it cannot tell is left out."""
+    library = types.ModuleType("pynvml")
+    library.nvmlInit = library.nvmlDeviceGetUUID = lambda *index: f"GPU-{index}"
+    library.nvmlDeviceGetCount = lambda: 2
+    library.nvmlDeviceGetHandleByIndex = lambda index: index
+    library.nvmlDeviceGetTotalEnergyConsumption = lambda handle: 1500 * (handle + 1)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert gpu_energy_j() == {"GPU-(0,)": 1.5, "GPU-(1,)": 3.0}
+    library.nvmlDeviceGetCount = lambda: 1 // 0
+    assert gpu_energy_j() == {}
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert gpu_energy_j() == {}
+    assert energy_used({"a": 1.0, "b": 2.0}, {"a": 3.4567, "c": 9.0}) == {"gpu_energy_j": {"a": 2.457}}
+    assert energy_used({"a": 1.0}, {}) == {"gpu_energy_j": {}}
+    assert energy_used({}, {"a": 1.0}) == {}
+
+
+def test_a_models_folder_says_after_how_many_steps_it_was_written(tmp_path):
+    assert trained_step(tmp_path, "abc") is None
+    for content, step in (
+        ('{"training": "abc", "step": 12}', 12),
+        ('{"training": "other", "step": 12}', None),
+        ('{"training": "abc"}', None),
+        ('{"training": "abc", "step": "x"}', None),
+        ('{"training": "abc", "step": null}', None),
+        ("[1]", None),
+        ("{", None),
+    ):
+        (tmp_path / ".training.json").write_text(content)
+        assert trained_step(tmp_path, "abc") == step, content
+
+
+def test_a_program_that_hangs_or_fails_has_said_nothing(monkeypatch, tmp_path):
+    def git_says(script):
+        (tmp_path / "git").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "git").chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SOME_NAME", "tahini")
+    monkeypatch.setattr("panic.store.provenance.STATUS_TIMEOUT_S", 0.05)
+    git_says(f'case " $* " in *" status "*) exec sleep 60;; *) echo {tmp_path};; esac')
+    with pytest.raises(UsageError, match=r"git status failed in .*, or took too long") as raised:
+        uncommitted(tmp_path / "x.yaml")
+    assert raised.value.hint.startswith(f"git -C {tmp_path} status tells")
+    git_says("echo half; exit 1")
+    assert git_state(tmp_path) is None
+    git_says("printf '\\377'")
+    assert git_state(tmp_path)["commit"] == "\ufffd", "bytes that are no UTF-8 are shown"
+    git_says(f'echo "$SOME_NAME|$*" >> {tmp_path}/asked')
+    git_state(tmp_path, {"SOME_NAME"})
+    asked = (tmp_path / "asked").read_text().splitlines()
+    options = "--no-optional-locks -c diff.autoRefreshIndex=false -c core.fsmonitor=false"
+    assert all(line.startswith(f"|{options} -C {tmp_path} ") for line in asked)
+    assert [line.partition(f"-C {tmp_path} ")[2] for line in asked] == [
+        "rev-parse HEAD",
+        "ls-files --error-unmatch .",
+        "rev-parse --show-toplevel",
+        "status --porcelain",
+    ], "without changes no difference is asked for"

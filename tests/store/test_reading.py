@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 
 from panic.errors import NotFound, StoreCorrupt
-from panic.store import Commit, NewDiagram, NewFailure, NewInvocation, NewRun, Store, reading, writing
+from panic.store import (
+    Commit,
+    NewDiagram,
+    NewFailure,
+    NewInvocation,
+    NewRun,
+    Store,
+    reading,
+    trainings,
+    writing,
+)
 from panic.store.codec import text_digest
 from panic.store.records import NewBatch, NewDistance, NewOutput, NewVectorisation
 from panic.store.stuck import Stuck
 from tests.store.effort import counted
-from tests.store.sample import NETWORK, SETTINGS, steps
+from tests.store.sample import NETWORK, SETTINGS, entry, steps
 
 
 def test_runs_and_where_they_stand(store, sample):
@@ -357,3 +367,19 @@ def test_a_run_is_repeatable_unless_a_model_of_its_own_experiment_is_not(writer,
         (sample.beta, "draw", "shock"): True,
         (sample.beta, "asked", "baseline"): True,
     }
+
+
+def test_who_names_a_training_in_place_of_an_experiment_is_told(writer):
+    trainings.keep(writer, entry("mine"))
+
+    def hint(selector):
+        with pytest.raises(NotFound) as raised:
+            reading.experiment(writer, selector)
+        return raised.value.hint
+
+    assert hint("zzzz") == "There are: alpha, beta."
+    assert hint("mine").startswith("A training is called so, or was: panic show,")
+    assert hint("/somewhere/mine") == hint("mine")
+    with pytest.raises(NotFound) as raised:
+        reading.experiment(writer, "mine", among={1})
+    assert raised.value.hint == "There are: alpha."

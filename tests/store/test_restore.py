@@ -324,3 +324,10 @@ def test_rows_are_what_the_tables_hold(source: Store) -> None:
     images = list(export.images(source))
     assert [digest for digest, _, _ in images] == sorted(digest for digest, _, _ in images)
     assert {digest for digest, _, _ in images} == {image_digest(picture(n)).hex() for n in (1, 2, 3, 4)}
+
+
+def test_how_many_images_there_are_and_what_they_take(source: Store, tmp_path: Path) -> None:
+    sizes = [len(data) for _, _, data in export.images(source)]
+    assert export.image_bytes(source) == (4, sum(sizes))
+    with Store(tmp_path / "empty", write=True, create=True) as store:
+        assert export.image_bytes(store) == (0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +22,17 @@ from panic.errors import (
     StoreLocked,
     StoreMissing,
     StoreReadOnly,
+    StoreTooOld,
 )
-from panic.store import Store, writing
+from panic.store import Store, reading, writing
+from panic.store import snapshot as snapshot_module
 from panic.store.check import check
+from panic.store.delete import delete_experiment
 from panic.store.dump import dump
 from panic.store.snapshot import go_on_from, is_snapshot, snapshot
 from tests.store.sample import Sample, fill, picture, remark, steps
 from tests.store.test_files import corrupt_page
+from tests.store.test_migrate import build
 
 
 def content(folder: Path) -> list[dict[str, object]]:
@@ -152,7 +157,9 @@ def test_a_forced_snapshot_leaves_no_log_of_the_store_before(
         writing.add_model(store, "late", "fingerprint of late", {})
         store.db.close(keep_log=True)
     assert (other / "store.sqlite-wal").stat().st_size
+    (other / "store.sqlite-shm").touch()
     snapshot(folder, other, force=True)
+    assert sorted(os.listdir(other)) == ["images.sqlite", "lock", "store.sqlite"]
     assert content(other) == content(folder)
 
 
@@ -382,3 +389,120 @@ def test_of_many_experiments_of_another_store_five_are_named(
     with pytest.raises(StoreError, match="of the experiments x0, x1, x2, x3, x4") as raised:
         snapshot(folder, tmp_path / "copy")
     assert raised.value.message.endswith("x4.")
+
+
+def test_what_is_renamed_is_on_the_disk_before_and_the_folder_after(
+    folder: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must not leave a new name for pages that were never written; the images come first."""
+    target, done = tmp_path / "copy", []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        done.append(("on the disk", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        fsync(descriptor)
+
+    def noted_replace(source: Path, to: Path) -> None:
+        done.append(("renamed", Path(to).name))
+        replace(source, to)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    open_before = len(os.listdir("/proc/self/fd"))
+    snapshot(folder, target)
+    assert done == [
+        ("on the disk", "images.sqlite.new"),
+        ("on the disk", "store.sqlite.new"),
+        ("renamed", "images.sqlite"),
+        ("renamed", "store.sqlite"),
+        ("on the disk", "copy"),
+    ]
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_what_is_removed_between_two_looks_is_no_lost_image(
+    folder: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are seen as they were, the pixels are gone: the third look at most tells."""
+    looks, look = [], snapshot_module._num_lost
+
+    def after_a_deletion(store: Store) -> int:
+        if not looks:
+            with Store(folder, write=True) as writer:
+                delete_experiment(writer, "alpha")
+        looks.append(look(store))
+        return looks[-1]
+
+    monkeypatch.setattr(snapshot_module, "_num_lost", after_a_deletion)
+    assert snapshot(folder, tmp_path / "copy").num_lost == 0
+    assert looks == [3, 0]
+    with Store(tmp_path / "copy") as store:
+        assert check(store) == []
+        assert [row.name for row in reading.experiments(store)] == ["beta"]
+    with Store(folder, write=True) as store, store.images.transaction() as connection:
+        connection.execute("DELETE FROM image")
+    looks.clear()
+    looks.append(0)
+    assert snapshot(folder, tmp_path / "copy").num_lost == 1
+    assert looks == [0, 1, 1, 1]
+
+
+def test_a_copy_has_all_of_a_store_without_anything_in_it(tmp_path: Path) -> None:
+    Store(tmp_path / "store", write=True, create=True).close()
+    assert snapshot(tmp_path / "store", tmp_path / "copy").num_lost == 0
+    assert is_snapshot(tmp_path / "copy")
+    assert not go_on_from(tmp_path / "copy", tmp_path / "store")
+
+
+def test_a_snapshot_lies_outside_the_store_and_is_of_this_schema(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreTooOld):
+        snapshot(build(tmp_path / "old", "0004"), tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    with pytest.raises(StoreError, match="lies in the store itself"):
+        snapshot(folder, folder / "below" / "deep")
+    assert not (folder / "below").exists()
+
+
+def test_an_older_snapshot_that_cannot_be_read_is_not_replaced(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    target = tmp_path / "copy"
+    snapshot(folder, target)
+    corrupt_page(target / "store.sqlite", "experiment")
+    before = (target / "store.sqlite").read_bytes()
+    with pytest.raises(StoreError, match=r"copy cannot be replaced: .*store\.sqlite is damaged") as raised:
+        snapshot(folder, target)
+    assert raised.value.hint == "Choose another folder; --force writes over what is there."
+    assert (target / "store.sqlite").read_bytes() == before
+    snapshot(folder, target, force=True)
+    assert content(target) == content(folder)
+
+
+def test_a_store_without_an_experiment_of_a_snapshot_is_another_one(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """Of an experiment that was not begun there is no session, and the copy has as many revisions."""
+    store, taken = tmp_path / "before", tmp_path / "copy"
+    snapshot(folder, store)
+    with Store(folder, write=True) as opened:
+        writing.start_experiment(opened, "gamma", {})
+    snapshot(folder, taken)
+    with Store(store, write=True) as opened:
+        for number in range(9):
+            remark(opened, "alpha", f"more {number}")
+    with pytest.raises(ConflictError, match="is another store"):
+        go_on_from(taken, store)
+
+
+def test_a_store_with_fewer_revisions_lacks_something(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    """Remarks are in no session: only the number of transactions tells of them."""
+    taken = tmp_path / "copy"
+    shutil.copytree(folder, tmp_path / "before")
+    with Store(folder) as store:
+        remark(store, "alpha", "more")
+    snapshot(folder, taken)
+    with pytest.raises(ConflictError, match="lacks what is in"):
+        go_on_from(taken, tmp_path / "before")
+    assert not go_on_from(taken, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from panic.store.codec import prompt_digest
 from panic.store.missing import Shared
 from panic.store.records import NewBatch, NewFailure, NewInvocation, NewOutput, NewStuck
 from panic.store.standing import standing, standings
+from tests.rights import folder_of_others, without_rights
 from tests.store.sample import Sample
 
 LENGTH = 4
@@ -359,3 +361,58 @@ def test_a_file_that_is_none_is_made_anew_by_whoever_opens_it(store: Store) -> N
         assert file is None, "nothing can be kept there"
     with summaries.opened(store, anyway=True) as file:
         assert file is not None
+
+
+def test_nothing_in_the_file_is_trusted(store: Store) -> None:
+    with summaries.opened(store) as file:
+        assert file is not None
+        assert file.pragma("trusted_schema") == 0
+        file.pragma("writable_schema", True)
+        assert not file.pragma("writable_schema")
+
+
+def test_a_file_whose_damage_shows_late_is_made_anew_and_one_that_is_in_use_left_alone(store: Store) -> None:
+    for error, is_kept in ((apsw.CorruptError("x"), True), (apsw.BusyError("x"), False)):
+        errors: list[apsw.Error] = [error]
+        name = type(error).__name__
+
+        def take(file: apsw.Connection, errors: list[apsw.Error] = errors, name: str = name) -> int:
+            if errors:
+                raise errors.pop()
+            summaries.keep_metric(file, name, 1, [(1, "a", 10)], {1: [(5, 1.0)]})
+            return 7
+
+        assert summaries.using(store, take) == 7
+        assert summaries.using(store, lambda file, name=name: kept(file, name)) == (
+            [("a", 5, 1.0)] if is_kept else []
+        )
+    assert summaries.using(store, lambda file: kept(file, "CorruptError")) == [("a", 5, 1.0)]
+
+
+def test_of_a_file_that_may_only_be_read_a_copy_is_changed(filled: tuple[Path, Sample]) -> None:
+    with folder_of_others() as base:
+        folder = base / "store"
+        shutil.copytree(filled[0], folder)
+
+        def keep(file: apsw.Connection, name: str, value: float) -> None:
+            summaries.keep_metric(file, name, 1, [(1, "a", 10)], {1: [(5, value)]})
+
+        with Store(folder) as store:
+            summaries.using(store, lambda file: keep(file, "old", 1.0))
+        before = (folder / summaries.FILE).read_bytes()
+        for path in (*folder.iterdir(), folder):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+
+        def both(file: apsw.Connection) -> list[list[tuple[str, int, float]]]:
+            keep(file, "new", 2.0)
+            return [kept(file, "old"), kept(file, "new")]
+
+        with without_rights(), Store(folder) as store:
+            assert summaries.using(store, both) == [[("a", 5, 1.0)], [("a", 5, 2.0)]]
+        assert (folder / summaries.FILE).read_bytes() == before
+
+
+def test_counts_that_take_no_time_are_not_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "WORTH_S", 1e9)
+    assert summaries.run_counts(store) == reading.run_counts(store)
+    assert not summaries.has_file(store)

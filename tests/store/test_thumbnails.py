@@ -96,3 +96,16 @@ def test_an_image_that_is_not_there_has_none(folder, writer, cache):
     with pytest.raises(StoreCorrupt):
         thumbnails.get(writer, ONE, 64)
     thumbnails.close()
+
+
+def test_a_file_that_is_none_of_ours_is_left_alone_and_nothing_in_it_is_trusted(folder, store, cache):
+    (folder / NAME).write_bytes(b"no database" * 100)
+    thumbnails = Thumbnails(folder, lambda data, side: b"small")
+    assert thumbnails.get(store, ONE, 64) == b"small"
+    (file,) = cache.glob("*.sqlite")
+    assert thumbnails._kept.filename == str(file)
+    assert thumbnails._kept.pragma("trusted_schema") == 0
+    thumbnails._kept.pragma("writable_schema", True)
+    assert not thumbnails._kept.pragma("writable_schema")
+    thumbnails.close()
+    assert (folder / NAME).read_bytes() == b"no database" * 100

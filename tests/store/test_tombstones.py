@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from panic.errors import ConflictError, NotFound
-from panic.store import Commit, NewDiagram, NewRun, Store, check, dump, reading, tombstones, writing
+from panic.store import (
+    Commit,
+    NewDiagram,
+    NewFailure,
+    NewRun,
+    Store,
+    check,
+    dump,
+    reading,
+    summaries,
+    tombstones,
+    writing,
+)
 from panic.store.annotations import annotate, list_annotations, run_target
 from panic.store.records import NewDistance
 from panic.store.signing import Author
@@ -172,3 +184,22 @@ def test_runs_whose_experiment_was_purged_are_purged_too(writer, sample):
     assert tombstones.deleted(writer) == []
     assert [row.name for row in reading.experiments(writer)] == ["beta"]
     assert check.check(writer) == []
+
+
+def test_a_result_of_a_run_that_was_deleted_is_of_what_has_it_now(writer, sample):
+    """The driver remembers whose a run is."""
+
+    def changed():
+        before = {row: stamp for row, _, stamp in summaries.stamps(writer)}
+        with writer.transaction() as connection:
+            connection.execute("DELETE FROM failure WHERE run = ?", (sample.noisy,))
+        failure = NewFailure(run=sample.noisy, step=0, kind="x", message="no")
+        writing.commit(writer, Commit(failures=[failure]))
+        return [row for row, _, stamp in summaries.stamps(writer) if stamp != before[row]]
+
+    assert changed() == [sample.alpha]
+    tombstones.hide_runs(writer, reading.experiment(writer, "alpha"), [sample.noisy], "me")
+    (hidden,) = tombstones.deleted(writer)
+    assert changed() == [hidden.experiment]
+    tombstones.restore(writer, hidden)
+    assert changed() == [sample.alpha]

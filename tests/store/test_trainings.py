@@ -7,13 +7,16 @@ import time
 import psutil
 import pytest
 
-from panic.errors import NotFound, StoreCorrupt
+from panic.errors import ConflictError, NotFound, StoreCorrupt
 from panic.store import Store, trainings, writing
+from panic.store.annotations import Target, annotate, list_annotations
 from panic.store.finding import queries
+from panic.store.signing import Author
 from panic.store.trainings import NAMES
 from tests.store.sample import entry
 
 HERE = socket.gethostname()
+ME = Author(name="me")
 
 
 def test_a_training_stands_where_it_ended_or_where_its_process_is():
@@ -113,3 +116,105 @@ def test_of_many_configs_the_newest_tell_which_fields_there_are(tmp_path, monkey
         for number in range(4):
             writing.start_experiment(store, f"x{number}", {"oldest" if number == 0 else "newer": number})
         assert queries.config_paths(store) == {"config.newer": "1"}
+
+
+def test_a_deleted_training_is_there_again_where_it_goes_on(writer):
+    """In one of two folders; what is said of the other one stays."""
+    now = time.time()
+    for folder in ("/a/mine", "/b/mine"):
+        trainings.keep(writer, entry("mine", folder=folder, updated_at=now - 9))
+    trainings.keep(writer, entry("other", uid="0f" * 32))
+    first, second, other = trainings.list_trainings(writer)
+    annotate(writer, "tag", [(Target(kind="training", uid=first.uid, name="mine"), "good")], ME)
+    trainings.mark_deleted(writer, [first, other], ME)
+    assert trainings.list_trainings(writer) == [second]
+    assert trainings.list_trainings(writer, are_deleted=True) == [first, other]
+    for selector in ("mine", "/a/mine", "/a/../a/mine", first.uid, first.uid[:8].upper()):
+        assert trainings.find_deleted(writer, selector) == [first], selector
+    for selector in ("/b/mine", first.uid[:7], "in"):
+        assert trainings.find_deleted(writer, selector) == [], selector
+    assert trainings.find_training(writer, "/a/mine") is None
+    assert trainings.find_training(writer, "mine") == second
+    assert trainings.find_training(writer, "other") is None
+    trainings.bring_back(writer, [first], ME)
+    trainings.mark_deleted(writer, [first], ME)
+    deletions = [row for row in list_annotations(writer, "training", first.uid) if row.kind == "delete"]
+    assert trainings.deletion_of(writer, first) == deletions[1]
+    assert deletions[0].id < deletions[1].id
+    trainings.keep(writer, entry("mine", folder="/a/mine", updated_at=time.time() + 1))
+    assert [row.folder for row in trainings.list_trainings(writer)] == ["/a/mine", "/b/mine"]
+
+
+def test_what_is_deleted_is_purged_with_its_remarks_unless_it_lies_elsewhere_too(writer):
+    for name, folder in (("mine", "/a"), ("mine", "/b"), ("other", "/c")):
+        trainings.keep(writer, entry(name, folder=folder))
+    rows = trainings.list_trainings(writer)
+    for row in rows[::2]:
+        annotate(writer, "label", [(Target(kind="training", uid=row.uid, name=row.name), row.name)], ME)
+    trainings.mark_deleted(writer, rows[::2], ME)
+    trainings.purge_trainings(writer, rows)
+    assert trainings.list_trainings(writer) == [rows[1]], "it was not deleted"
+    assert trainings.list_trainings(writer, are_deleted=True) == []
+    assert {row.target for row in list_annotations(writer)} == {rows[1].uid}
+    assert [row.text for row in list_annotations(writer) if row.kind == "label"] == ["mine"]
+    trainings.mark_deleted(writer, rows[1:2], ME)
+    trainings.purge_trainings(writer, rows)
+    assert list_annotations(writer) == []
+
+
+def test_what_is_performed_or_was_heard_of_in_the_future_is_not_deleted(writer):
+    now = time.time()
+    busy = entry("busy", host=HERE, pid=os.getpid(), started_at=now, updated_at=1.0)
+    ahead = entry("ahead", updated_at=now + 99)
+    for one in (entry("idle"), busy, ahead):
+        trainings.keep(writer, one)
+    idle, *_ = trainings.list_trainings(writer)
+    with pytest.raises(ConflictError, match="busy is being performed") as raised:
+        trainings.mark_deleted(writer, [idle, busy], ME)
+    assert raised.value.hint == "panic stop /somewhere/busy"
+    with pytest.raises(ConflictError, match="ahead goes on elsewhere: its host elsewhere"):
+        trainings.mark_deleted(writer, [idle, ahead], ME)
+    assert len(trainings.list_trainings(writer)) == 3
+    assert list_annotations(writer) == []
+
+
+def test_a_training_is_called_by_its_folder_where_another_one_has_its_name(writer):
+    for name, uid, folder in (("a", "1", "/1"), ("a", "2", "/2"), ("b", "3", "/3"), ("b", "3", "/4"),
+                              ("c", "5", "/5")):  # fmt: skip
+        trainings.keep(writer, entry(name, uid=uid * 64, folder=folder))
+    trainings.mark_deleted(writer, [trainings.list_trainings(writer)[-1]], ME)
+    named = trainings.training_names(writer)
+    assert named == [("/1", "1" * 64), ("/2", "2" * 64), ("b", "3" * 64)]
+    trainings.keep(writer, entry("alpha", uid="4" * 64, folder="/alpha"))
+    assert trainings.named_training(writer, "alpha") is None, "an experiment is called so"
+    assert trainings.named_training(writer, "/alpha").name == "alpha"
+    assert trainings.named_training(writer, "b").folder == "/4"
+    writing.start_experiment(writer, "alpha/null-x", {})
+    trainings.keep(writer, entry("null-x", uid="6" * 64, folder=os.path.abspath("alpha/null-x")))
+    assert trainings.named_training(writer, "alpha/null-x").name == "null-x", "with a slash it is a folder"
+
+
+def test_a_training_that_is_declared_complete_has_the_steps_that_it_has(writer):
+    failed = entry("mine", steps=10, step=4, end_state="failed", message="no room", ended_at=2.0)
+    before = time.time()
+    trainings.declare_complete(writer, failed, 4)
+    (row,) = trainings.list_trainings(writer)
+    assert (row.state, row.step, row.steps, row.config["steps"]) == ("complete", 4, 4, 4)
+    assert row.config["learning_rate"] == 0.1
+    assert row.message is None
+    assert before <= row.ended_at == row.updated_at <= time.time()
+
+
+def test_tags_and_label_of_a_config_are_said_once(writer):
+    def perform(**said):
+        one = entry("mine", config={"tags": [], "label": None, **said})
+        trainings.mark_as_configured(writer, one)
+        trainings.keep(writer, one)
+        return [(row.kind, row.text) for row in list_annotations(writer, "training", one.uid)]
+
+    assert perform() == []
+    assert perform(tags=["a"]) == [("tag", "a")]
+    assert perform(tags=["a"]) == [("tag", "a")]
+    assert perform(tags=["a"], label="x") == [("tag", "a"), ("label", "x")]
+    assert perform(tags=[], label="x") == [("tag", "a"), ("label", "x")]
+    assert len(list_annotations(writer)) == 2

@@ -1,9 +1,20 @@
 """What many runs put out at the same steps: also beyond the last stored step of a stuck run."""
 
+import numpy as np
 import pytest
 
-from panic.store import NewRun, NewStuck, contents, reading, tombstones, wall, writing
-from panic.store.codec import decode_vectors, image_digest, text_digest
+from panic.store import (
+    Commit,
+    NewEmbedding,
+    NewRun,
+    NewStuck,
+    contents,
+    reading,
+    tombstones,
+    wall,
+    writing,
+)
+from panic.store.codec import decode_vectors, image_digest, image_prompt, text_digest
 from panic.store.wall import Cell, Place
 from tests.store.sample import NETWORK, batch, picture, steps
 
@@ -133,3 +144,26 @@ def test_a_cycle_begins_at_its_entry(writer, sample):
     writing.commit(writer, commit)
     stored = [cell.stored for cell in wall.cells(writer, [run], 9, 5)]
     assert stored == [4, 1, 2, 3, 4, 1]
+
+
+def test_a_prompt_that_is_an_image_has_a_vector_of_its_own(writer, sample):
+    """It is not the first output, which is a text."""
+    digest = image_digest(picture(4))
+    call = batch(writer, writing.start_session(writer, sample.alpha, "x", {}), sample.embed)
+    vector = NewEmbedding(output=digest, model=sample.embed, batch=call.id, vector=np.full(3, 7, np.float32))
+    writing.commit(writer, Commit(batches=[call], embeddings=[vector]))
+    asked = NewRun(network=NETWORK[::-1], prompt=image_prompt(digest), seed=42, max_length=2)
+    (run,) = writing.add_runs(writer, sample.alpha, [asked])
+    assert wall.embedded_prompt(writer, run, sample.embed) == ("image", vector.vector.tobytes())
+    assert wall.embedded_steps(writer, sample.failed, sample.embed) == [(0, "image", vector.vector.tobytes())]
+
+
+def test_the_last_two_hundred_calls_are_looked_at(writer, sample):
+    session = writing.start_session(writer, sample.alpha, "x", {})
+    with writer.transaction() as connection:
+        for place, device in enumerate(["old", "first", *["cpu"] * 199]):
+            values = (writing.next_batch_id(writer), session, sample.draw, 0, device, 1, 1, 0, place, 0.5)
+            connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    assert [row[:3] for row in wall.recent_calls(writer, session)] == [
+        ("cpu", "draw", 200.0), ("first", "draw", 1.0)
+    ]  # fmt: skip

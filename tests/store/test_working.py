@@ -34,3 +34,9 @@ def test_what_version_2_had_learnt_is_known_of_items_of_one_shape(folder, monkey
     with Store(folder, write=True) as store:
         assert working.known(store, "sim") == {"f": {0: {4: 100}}}
         assert check.check(store) == []
+
+
+def test_nothing_learnt_changes_nothing(writer):
+    before = writer.revision
+    working.learn(writer, "sim", [])
+    assert writer.revision == before

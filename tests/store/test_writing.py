@@ -8,7 +8,7 @@ import apsw
 import numpy as np
 import pytest
 
-from panic.errors import Interrupted
+from panic.errors import Interrupted, StoreError
 from panic.store import (
     Commit,
     NewDiagram,
@@ -22,6 +22,7 @@ from panic.store import (
     delete,
     dump,
     images,
+    indexing,
     missing,
     reading,
     writing,
@@ -339,3 +340,33 @@ def test_images_that_are_prompts_come_with_their_runs(writer, sample, monkeypatc
         "without their pixels, now that they are there"
     )
     assert check.check(writer) == []
+
+
+def test_nothing_is_stored_in_files_that_are_gone_before_or_go_meanwhile(folder, writer, sample, monkeypatch):
+    """Before it not even a picture; what goes meanwhile is told, for the caller thinks that it is stored."""
+    number = writer.images.value("SELECT count(*) FROM image")
+    (folder / "lock").rename(folder / "aside")
+    with pytest.raises(StoreError, match="lock was removed"):
+        writing.commit(writer, Commit(outputs=[output(picture(50))]))
+    assert writer.images.value("SELECT count(*) FROM image") == number
+    (folder / "aside").rename(folder / "lock")
+    store_images = writing._store_images
+
+    def meanwhile(*given):
+        store_images(*given)
+        (folder / "lock").rename(folder / "aside")
+
+    monkeypatch.setattr(writing, "_store_images", meanwhile)
+    with pytest.raises(StoreError, match="lock was removed"):
+        writing.commit(writer, Commit(outputs=[output(picture(50))]))
+    (folder / "aside").rename(folder / "lock")
+    assert writer.images.value("SELECT count(*) FROM image") == number + 1
+
+
+def test_outputs_are_indexed_as_soon_as_there_are_enough(writer, monkeypatch):
+    indexing.complete(writer)
+    monkeypatch.setattr(writing, "INDEXED_AT_ONCE", 2)
+    before = writer.last_indexed_id
+    for text, indexed in (("one", before), ("two", before + 2), ("three", before + 2)):
+        writing.commit(writer, Commit(outputs=[output(text)]))
+        assert writer.last_indexed_id == indexed

@@ -105,7 +105,7 @@ def summary(runs: list[RunRow]) -> str:
         return "Models behind an endpoint need not give the same again, so none of their runs can be stuck."
     if not fixed:
         return "All runs draw fresh noise at every model call, so none can be stuck."
-    stuck = [run for run in fixed if run.period is not None]
+    stuck = [run for run in fixed if run.period]  # a damaged store has others
     if not stuck:
         none = "The one run" if len(fixed) == 1 else f"None of the {len(fixed):,} runs"
         return f"{none} with a fixed seed is {'not ' if len(fixed) == 1 else ''}stuck so far."

@@ -116,7 +116,7 @@ Tree = Condition | Compound
 def _parser() -> Any:
     from lark import Lark
 
-    return Lark(GRAMMAR, start="filter", parser="lalr", maybe_placeholders=True)
+    return Lark(GRAMMAR, start="filter", parser="lalr", maybe_placeholders=False)
 
 
 def parse(text: str) -> Tree:
@@ -203,7 +203,7 @@ class _Builder:
 
     def _condition(self, node: Any) -> Condition:
         operands = [self._operand(child) for child in node.children if hasattr(child, "data")]
-        tokens = [child for child in node.children if child is not None and not hasattr(child, "data")]
+        tokens = [child for child in node.children if not hasattr(child, "data")]
         is_negated = any(token.type == "NOT" for token in tokens)
         first, *rest = operands
         if node.data == "membership":

@@ -92,7 +92,7 @@ def _same(walk: Walk, there: _Experiment, theirs: Store, *, is_deleted: bool) ->
     """
     if rows := walk.rows("SELECT id, name FROM main.experiment WHERE uid = ?", there.uid):
         [(known, name)] = rows
-        if _came(walk, known) and name.startswith(HIDDEN) and not there.name.startswith(HIDDEN):
+        if _came(walk, known) and name.startswith(HIDDEN):
             _bring_back(walk, known, there)
         return int(known)
     rows = walk.rows("SELECT id, uid FROM main.experiment WHERE name = ?", there.name)
@@ -118,7 +118,10 @@ def _came(walk: Walk, row: int) -> bool:
 
 
 def _bring_back(walk: Walk, row: int, there: _Experiment) -> None:
-    """Let an experiment be there that another source had deleted, unless its name is a new one's there."""
+    """Let an experiment be there that another source had deleted, unless its name is taken.
+
+    That is by a new one, or by itself, where this source has deleted it, too.
+    """
     taken = walk.rows("SELECT 1 FROM main.experiment WHERE name = ?", there.name)
     if not taken and _deleted_with(walk, there) is None:
         walk.connection.execute("UPDATE main.experiment SET name = ? WHERE id = ?", (there.name, row))

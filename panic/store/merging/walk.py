@@ -30,7 +30,7 @@ class Walk:
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
         self.last: dict[str, int] = {}
-        self.has_left = False
+        self.has_left: bool  # `unfinished.begin` says it
         self._known_columns: dict[str, tuple[str, ...]] = {}
 
     def begin(self) -> None:

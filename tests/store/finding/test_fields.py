@@ -337,3 +337,33 @@ def test_several_runs_that_begin_alike_are_named(
             find_run(store, row, "a")
         named = ", ".join(f"{uid} (run {run})" for run, uid in alike[:10])
         assert raised.value.hint == f"They are: {named}."
+
+
+def test_the_last_session_is_that_of_the_experiment(folder: Path, sample: Sample) -> None:
+    """Of alpha another one came since, of gamma none; beta's has not ended."""
+    names = ["name", "command", "host", "ended"]
+    with Store(folder, write=True) as store:
+        writing.start_experiment(store, "gamma", {})
+        last = writing.start_session(store, sample.alpha, "again", {})
+        writing.end_session(store, last, "done")
+        with store.transaction() as connection:
+            connection.execute("UPDATE session SET host = 'node' || id, ended_at = 10.0 * id")
+            connection.execute("UPDATE session SET ended_at = NULL, end_state = NULL WHERE id = 2")
+            connection.execute("UPDATE session SET started_at = 100.0 - id")
+        assert told(store, "experiment", names) == [
+            ("alpha", "again", "node3", 30.0), ("beta", "panic run beta.yaml", "node2", None),
+            ("gamma", None, None, None),
+        ]  # fmt: skip
+        assert told(store, "experiment", ["name", "started"]) == [
+            ("alpha", 97.0), ("beta", 98.0), ("gamma", None)
+        ]  # fmt: skip
+        assert told(store, "experiment", ["name"], "host = node3 and command = again") == [("alpha",)]
+
+
+def test_two_runs_are_named_as_two(folder: Path, sample: Sample) -> None:
+    with Store(folder, write=True) as store:
+        row = reading.experiment(store, "beta")
+        [other] = writing.add_runs(store, row.id, [NewRun(network=("a",), prompt="a", seed=1, max_length=1)])
+        with pytest.raises(NotFound) as raised:
+            find_run(store, row, "abcd")
+    assert raised.value.hint == f"Its runs are {sample.shared} to {other}."

@@ -116,3 +116,10 @@ def test_as_many_levels_as_are_said_are_read_and_one_more_is_not(nested: Callabl
     assert isinstance(parse(nested(MAX_LEVELS)), Compound)
     with pytest.raises(FilterError, match=f"more than {MAX_LEVELS} levels"):
         parse(nested(MAX_LEVELS + 1))
+
+
+def test_a_hundred_thousand_characters_are_the_most() -> None:
+    name = "a" * (MAX_CHARACTERS - 4)
+    assert told(parse(f"{name} = 1")) == (name, "=", "1")
+    with pytest.raises(FilterError, match="The filter has 100,001 characters; 100,000 are the most"):
+        parse(f"a{name} = 1")
