@@ -51,9 +51,6 @@ DAMAGES = [
     ("UPDATE run SET network = CAST(x'ff' AS TEXT) WHERE id = 1", "run, row 1: network is no UTF-8"),
     *(
         (f"UPDATE experiment SET config = '{config}' WHERE id = 1", f"row 1: config has {problem}")
-            f"UPDATE experiment SET config = '{config}' WHERE id = 1",
-            f"experiment, row 1: config has {problem}",
-        )
         for config, problem in (
             ('{"networks": 5}', "networks that are no lists of names"),
             ('{"networks": ["draw"]}', "networks that are no lists of names"),
