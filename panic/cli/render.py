@@ -5,11 +5,10 @@ python -c "from panic.cli.render import duration; print(duration(3725))"
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
@@ -66,21 +65,11 @@ def console(*, err: bool = False) -> Console:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print JSON on stdout, in ASCII where stdout is not UTF-8."""
+    from panic.store.codec import told_json
+
     is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    try:
-        text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent, allow_nan=False)
-    except ValueError:
-        text = json.dumps(finite(value), ensure_ascii=not is_utf8, indent=indent)
+    text = told_json(value, ensure_ascii=not is_utf8, indent=indent)
     sys.stdout.write(visible_json(text) + "\n")
-
-
-def finite(value: Any) -> Any:
-    """What JSON can say of a value: numbers without bounds, which only a damaged store has, become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
-    return [finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def print_csv(frame: pl.DataFrame) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import struct
@@ -208,6 +209,25 @@ def decode_array(data: bytes) -> NDArray[Any]:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def told_json(value: Any, **options: Any) -> str:
+    """JSON for others, in which numbers without bounds, which only a damaged store has, are null.
+
+    options: those of `json.dumps`.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def run_key(experiment: str, network: Sequence[str], prompt: str, *of_run: int | str) -> str:

@@ -18,10 +18,9 @@ from typing import Any
 
 from panic import __version__
 from panic.cli import experiments as of_cli
-from panic.cli.render import finite
 from panic.errors import NotFound, StoreCorrupt, StoreError, UsageError
 from panic.store import Store, contents, reading, wall
-from panic.store.codec import is_image_prompt
+from panic.store.codec import is_image_prompt, told_json
 from panic.store.provenance import short_paths
 from panic.store.records import ExperimentRow, RunRow
 from panic.view import records
@@ -128,7 +127,7 @@ def _step(step: Any) -> dict[str, Any]:
 
 def _script(path: Path, name: str, value: Any) -> None:
     """Data as a classic script; nothing in a text ends it, since it is JSON in a file of its own."""
-    text = json.dumps(finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    text = told_json(value, ensure_ascii=True, separators=(",", ":"))
     _whole(path, f"panicData({json.dumps(name)},{text});\n".encode())
 
 

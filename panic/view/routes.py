@@ -19,8 +19,8 @@ from starlette.routing import BaseRoute, Route
 
 from panic import __version__
 from panic.cli import status as of_cli
-from panic.cli.render import finite
 from panic.errors import NotFound, PanicError, StoreError, UsageError
+from panic.store.codec import told_json
 from panic.view import records, shards, sides, tiles, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
@@ -134,11 +134,9 @@ def _answering(context: Context, make: Answer) -> Endpoint:
     return answer
 
 
-def _told(found: Any) -> JSONResponse:
-    try:
-        return JSONResponse(found)
-    except ValueError:  # a number without bounds, of a damaged store
-        return JSONResponse(finite(found))
+def _told(found: Any) -> Response:
+    text = told_json(found, ensure_ascii=False, separators=(",", ":"))
+    return Response(text.encode(), media_type="application/json")
 
 
 def failed(sources: Sources, error: PanicError) -> JSONResponse:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from panic.errors import NotFound, PanicError, StoreMissing, UsageError
 from panic.store import Store, reading, standing
 from panic.store.annotations import run_uid
+from panic.store.codec import told_json
 from panic.store.store import FILES
 from panic.view import sides
 from panic.view.merged import Merged, numbers
@@ -48,7 +49,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
     while True:
         found = _answer(json.loads(lines.get()), loaded)
-        answers.write(json.dumps(found) + "\n")
+        answers.write(told_json(found) + "\n")
         answers.flush()
         if found.get("kind") == "memory":
             return  # what is left of it is not to be relied upon
@@ -77,7 +78,7 @@ def _answer(asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
             return _library()
         found = make[asked["kind"]](loaded.store(asked), asked, loaded)
         found = {**found, "revision": loaded.revision, "conflicts": loaded.conflicts[:MOST_CONFLICTS]}
-        json.dumps(found, allow_nan=False)
+        told_json(found)  # what is none is found out here
         return found
     except PanicError as error:
         kinds = {NotFound: "missing", UsageError: "usage"}

@@ -37,6 +37,7 @@ from panic.store.codec import (
     run_key,
     size_problem,
     text_digest,
+    told_json,
 )
 
 floats = st.floats(width=32, allow_nan=False)
@@ -218,3 +219,11 @@ def test_parts_of_a_config_are_of_the_kinds_that_its_readers_expect():
         assert config_problem(sound | wrong).startswith(f"has {next(iter(wrong))} that are no")
         with pytest.raises(StoreCorrupt, match=f"a config has {next(iter(wrong))}"):
             decode_config(json.dumps(sound | wrong))
+
+
+def test_numbers_without_bounds_are_null_for_others():
+    value = {"a": [1.5, float("inf"), (float("nan"), -float("inf"))], "b": "inf", "c": {"d": None}}
+    assert told_json(value) == '{"a": [1.5, null, [null, null]], "b": "inf", "c": {"d": null}}'
+    assert told_json({"\u00e9": 0.1}, ensure_ascii=False, separators=(",", ":")) == '{"\u00e9":0.1}'
+    with pytest.raises(TypeError):
+        told_json({"a": object()})

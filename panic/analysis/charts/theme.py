@@ -25,6 +25,7 @@ import polars as pl
 
 from panic.analysis.grouping import grouped_by
 from panic.errors import UsageError
+from panic.store.codec import told_json
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A800")
 OKABE_ITO_DARK = ("#56B4E9", "#E69F00", "#2CC295", "#E093BE", "#F0793A", "#8FB8FF", "#F0E442")
@@ -190,7 +191,7 @@ def _library() -> str:
 
 def script_json(value: Any) -> str:
     """JSON that may stand in a script element: no text in it can end the element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = told_json(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
