@@ -36,6 +36,7 @@ from panic.analysis.questions import (
 )
 from panic.analysis.strips import thumbnail
 from panic.errors import UsageError
+from tests.analysis.looks import assert_looks
 
 DOT = thumbnail(Image.new("RGB", (2, 2), "red"))[0]
 STEPS = list(range(20))
@@ -206,6 +207,7 @@ def rows_of(chart: Any) -> list[pl.DataFrame]:
 def test_it_draws_and_stands_alone(name):
     chart = MAKERS[name]()
     made = chart.to_dict()
+    assert_looks(f"made by hand: {name}", chart)
     assert made["title"]["text"]
     assert made["config"]["range"]["category"] == list(theme.OKABE_ITO)
     svg = vl_convert.vegalite_to_svg(made, allowed_base_urls=[])
@@ -214,6 +216,10 @@ def test_it_draws_and_stands_alone(name):
     assert made["title"]["text"].split()[0] in svg
     dark = vl_convert.vegalite_to_svg(charts.themed(chart, "dark").to_dict(), allowed_base_urls=[])
     assert "#e8eaed" in dark
+
+
+def test_both_themes_are_those_that_were_looked_at():
+    assert_looks("theme", charts.THEMES)
 
 
 def test_every_public_chart_is_tried():
