@@ -48,6 +48,11 @@ def assert_shown(question: Any, answer: Any, name: str = "") -> Any:
     return charts
 
 
+def assert_said(name: str, sentence: str) -> None:
+    """A sentence reads as it did."""
+    _assert_known({f"said of {name}": sentence})
+
+
 def times(part: Any, number: int) -> Any:
     """An answer with each of its networks so many times, under other names."""
     if isinstance(part, pl.DataFrame):
