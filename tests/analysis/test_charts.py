@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -434,3 +435,27 @@ def test_rows_are_in_the_order_in_which_names_come_and_not_in_that_of_steps():
     assert theme.in_order(frame, "network", "step").rows() == [
         ("b", 1, 2), ("b", 3, 1), ("a", 0, 3), ("a", 1, 4),
     ]  # fmt: skip
+
+
+def test_the_library_is_put_together_once_and_ends_no_element(tmp_path, monkeypatch):
+    made = []
+
+    def bundle(code):
+        made.append(code)
+        return "a </script> b </script>"
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", bundle)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "cache"))
+    assert theme.vega_bundle() == theme.vega_bundle()
+    assert theme.vega_bundle().startswith("a <\\/script> b <\\/script>\n")
+    assert theme.vega_bundle().endswith(theme.LABELS.read_text(encoding="utf-8"))
+    assert made == ["window.vegaEmbed = vegaEmbed;"]
+    (file,) = (tmp_path / "a" / "cache" / "panic").iterdir()
+    assert file.name == f"vega-{metadata.version('vl-convert-python')}.js"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    assert theme.vega_bundle().startswith("a <"), "no place for a cache"
+    assert len(made) == 2
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    theme.vega_bundle()
+    assert [one.name for one in (tmp_path / "home" / ".cache" / "panic").iterdir()] == [file.name]

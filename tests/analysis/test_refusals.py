@@ -10,7 +10,7 @@ import panic.analysis
 from panic.analysis import AnalysisError, checks, load, null_bands, origin, page
 from panic.analysis.clustering import Clustering, Reference, assign, freeze, medoids
 from panic.analysis.dynamics.semantic import mean_cumulative_drift
-from panic.analysis.questions import networks, recurrence, territories, twins
+from panic.analysis.questions import networks, recoverability, recurrence, territories, twins
 from panic.errors import NotFound
 from panic.store import reading
 from tests.analysis.conftest import TEXT, angle_vector
@@ -149,3 +149,12 @@ def test_a_store_without_interventions_has_an_empty_table_of_them(bench):
         "run": pl.Int64, "step": pl.Int64, "place": pl.Int64, "kind": pl.String, "input": pl.Int64,
         "output": pl.Int64,
     }  # fmt: skip
+
+
+def test_one_prompt_has_no_rank():
+    with pytest.raises(AnalysisError, match="one prompt cannot be told from others"):
+        recoverability.ranked(np.eye(2, dtype=np.float32), np.array([0]), np.array([1]))
+    ranks, firsts = recoverability.ranked(np.eye(2, dtype=np.float32), np.array([0]), np.array([0, 1]))
+    assert (ranks.tolist(), firsts.tolist()) == ([[1.0, 0.0]], [[1.0, 0.0]])
+    ranks, firsts = recoverability.ranked(np.eye(3, dtype=np.float32), np.array([0]), np.array([1, 2]))
+    assert (ranks.tolist(), firsts.tolist()) == ([[0.5, 0.5]], [[0.5, 0.5]])
