@@ -137,7 +137,7 @@ def collapsed(runs: pl.DataFrame, factor: str, *, seed: int = 0) -> pl.DataFrame
     return (
         runs.with_row_index("place")
         .sample(fraction=1.0, shuffle=True, seed=seed)
-        .group_by("trajectory", maintain_order=True)
+        .group_by("trajectory")
         .agg(pl.exclude("prompt").first(), pl.col("prompt").unique().sort().str.join("\n"))
         .sort("place")
         .select(order)

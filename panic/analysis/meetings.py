@@ -71,7 +71,7 @@ def meetings(data: ExperimentData, modality: str | None = None) -> pl.DataFrame:
         firsts.join(earliest.rename({"run": "other", "step": "other_step"}), on="output")
         .filter(pl.col("run") != pl.col("other"))
         .sort("run", "step", "other_step", "other")
-        .group_by("run", maintain_order=True)
+        .group_by("run")
         .first()
     )
     together = _together(steps, pairs)
@@ -105,6 +105,6 @@ def _together(steps: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     is_alike = (pl.col("output") == pl.col("other_output")).cast(pl.Int64).cum_min().over("run")
     return (
         after.with_columns(is_alike=is_alike)
-        .group_by("run", maintain_order=True)
+        .group_by("run")
         .agg(together=pl.col("is_alike").sum(), until_end=pl.col("is_alike").min() == 1)
     )

@@ -36,7 +36,7 @@ def write_page(html: str, path: str | os.PathLike[str]) -> Path:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
     return path
 
 

@@ -176,7 +176,8 @@ def share_weights(models: Collection[str], num_workers: int) -> SharedWeights | 
         return None
     numbers: list[int] = []
     try:
-        numbers += [_new_file() for _ in range(len(models) + 1)]
+        for _ in range(len(models) + 1):
+            numbers.append(_new_file())
     except OSError as error:
         for number in numbers:
             os.close(number)

@@ -138,3 +138,30 @@ def test_an_offset_of_one_chart_does_not_halve_the_rows_of_another():
     assert "bandwidth('concat_0_y')" in first
     assert "ffset" not in first
     assert "ffset" in second
+
+
+@dataclass(frozen=True)
+class Numbers:
+    one: np.float64
+    row: np.ndarray
+    mixed: list[object]
+    words: list[str]
+
+
+def test_numbers_of_numpy_and_lists_are_plain_values():
+    """A list is a table where any of its entries has fields of its own."""
+    inner = Inner(rate=0.5, frame=pl.DataFrame({"x": [1]}))
+    found = parts(Numbers(one=np.float64(0.25), row=np.arange(2), mixed=["why", inner], words=["a"]))
+    summary = found["summary"].row(0, named=True)
+    assert summary == {"one": 0.25, "row": [0, 1], "words": ["a"]}
+    assert type(summary["one"]) is float
+    assert found["mixed"].to_dicts() == [{"value": "why", "rate": None}, {"value": None, "rate": 0.5}]
+    assert found["mixed.frame"].to_dicts() == [{"x": 1}]
+
+
+def test_a_list_of_answers_is_joined_and_rows_lose_their_number_of_experiment():
+    frames = [pl.DataFrame({"experiment": [7], "x": [1]}), pl.DataFrame({"x": [2.5], "y": ["b"]})]
+    assert parts(frames)["table"].to_dicts() == [{"x": 1.0, "y": None}, {"x": 2.5, "y": "b"}]
+    assert tables({"demo": [Answer(view=None, value=frames[0])]})["table"].to_dicts() == [
+        {"experiment": "demo", "x": 1}
+    ]

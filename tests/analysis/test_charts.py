@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from panic.analysis.questions import (
 )
 from panic.analysis.strips import thumbnail
 from panic.errors import UsageError
+from tests.analysis.looks import assert_looks
 
 DOT = thumbnail(Image.new("RGB", (2, 2), "red"))[0]
 STEPS = list(range(20))
@@ -208,6 +210,7 @@ def rows_of(chart: Any) -> list[pl.DataFrame]:
 def test_it_draws_and_stands_alone(name):
     chart = MAKERS[name]()
     made = chart.to_dict()
+    assert_looks(f"made by hand: {name}", chart)
     assert made["title"]["text"]
     assert made["config"]["range"]["category"] == list(theme.OKABE_ITO)
     svg = vl_convert.vegalite_to_svg(made, allowed_base_urls=[])
@@ -216,6 +219,10 @@ def test_it_draws_and_stands_alone(name):
     assert made["title"]["text"].split()[0] in svg
     dark = vl_convert.vegalite_to_svg(charts.themed(chart, "dark").to_dict(), allowed_base_urls=[])
     assert "#e8eaed" in dark
+
+
+def test_both_themes_are_those_that_were_looked_at():
+    assert_looks("theme", charts.THEMES)
 
 
 def test_every_public_chart_is_tried():
@@ -446,3 +453,27 @@ def test_rows_are_in_the_order_in_which_names_come_and_not_in_that_of_steps():
     assert theme.in_order(frame, "network", "step").rows() == [
         ("b", 1, 2), ("b", 3, 1), ("a", 0, 3), ("a", 1, 4),
     ]  # fmt: skip
+
+
+def test_the_library_is_put_together_once_and_ends_no_element(tmp_path, monkeypatch):
+    made = []
+
+    def bundle(code):
+        made.append(code)
+        return "a </script> b </script>"
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", bundle)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "cache"))
+    assert theme.vega_bundle() == theme.vega_bundle()
+    assert theme.vega_bundle().startswith("a <\\/script> b <\\/script>\n")
+    assert theme.vega_bundle().endswith(theme.LABELS.read_text(encoding="utf-8"))
+    assert made == ["window.vegaEmbed = vegaEmbed;"]
+    (file,) = (tmp_path / "a" / "cache" / "panic").iterdir()
+    assert file.name == f"vega-{metadata.version('vl-convert-python')}.js"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    assert theme.vega_bundle().startswith("a <"), "no place for a cache"
+    assert len(made) == 2
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    theme.vega_bundle()
+    assert [one.name for one in (tmp_path / "home" / ".cache" / "panic").iterdir()] == [file.name]

@@ -76,7 +76,9 @@ def test_a_frozen_reference_labels_other_data(tmp_path):
         assign(again, np.ones((2, 3)))
 
 
-@pytest.mark.parametrize(("n", "labels"), [(0, []), (1, [-1]), (2, [-1, -1]), (9, [0] * 9)])
+@pytest.mark.parametrize(
+    ("n", "labels"), [(0, []), (1, [-1]), (2, [-1, -1]), (4, [-1] * 4), (5, [0] * 5), (9, [0] * 9)]
+)
 def test_few_or_equal_points(n, labels):
     found = cluster(np.ones((n, 3)))
     assert found.labels.tolist() == labels

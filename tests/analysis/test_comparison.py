@@ -6,14 +6,25 @@ import copy
 import gc
 import json
 import re
+from dataclasses import dataclass
 
 import polars as pl
 import pytest
 
 from panic.analysis import comparison
 from panic.analysis.evidence import Evidence
+from panic.analysis.questions import Figure
 from panic.store import Store, reading, writing
 from tests.analysis.conftest import HOSTILE, Bench
+
+
+@dataclass(frozen=True)
+class Tables:
+    """An answer of a number and two tables, of which the first has nothing that people read."""
+
+    number: int
+    hidden: pl.DataFrame
+    shown: pl.DataFrame
 
 
 def other(bench: Bench, name: str = "other", **config: object) -> None:
@@ -171,3 +182,29 @@ def test_questions_are_in_their_order_and_within_one_what_is_answered_comes_firs
     assert (left.charts, left.values, left.caveats) == ([[chart, None]], [("n", ["1", ""])], ["But."])
     assert (right.charts, right.values) == ([], [("m", ["", "2"]), ("n", ["", "3"])])
     assert both.caveats == ["But."]
+
+
+def test_the_bytes_of_pictures_are_shared_by_the_experiments(full, monkeypatch):
+    """4 MiB for the page, whatever is compared."""
+    other(full)
+    told = []
+
+    def of(*arguments, **options):
+        told.append((options["image_budget_bytes"], options["is_over"]))
+        return made(*arguments, **options)
+
+    made = Evidence.of
+    monkeypatch.setattr(Evidence, "of", staticmethod(of))
+    page(full.store, "demo", "other")
+    assert told == [(2 * 2**20, False)] * 2
+
+
+def test_single_values_are_those_of_a_summary_of_one_row():
+    """More tables than one: the first that can be read is shown; an answer that is none has no values."""
+    tables = Tables(number=3, hidden=pl.DataFrame({"v": [[1.0]]}), shown=pl.DataFrame({"num_runs": [4]}))
+    entry = comparison._entry(Figure(title="t", answer=tables, sentence="s", caveat="c"), "stuck")
+    assert entry.values == {"number": "3"}
+    assert entry.table == comparison.Table(columns=["number of runs"], rows=[["4"]], height=1)
+    assert (entry.sentence, entry.caveat, entry.missing) == ("s", "c", "")
+    none = comparison._entry(Figure(title="t", missing="Nothing."), "stuck")
+    assert (none.values, none.table, none.missing) == ({}, None, "Nothing.")

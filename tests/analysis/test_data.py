@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from panic.analysis import load
+from panic.config.diagrams import DiagramSettings
 from panic.errors import NotFound
 from panic.store import Commit, Store, contents, writing
 from panic.store.records import NewDistance, NewVectorisation
@@ -220,3 +221,48 @@ def test_a_name_means_the_model_that_the_experiment_used(full):
     assert load(full.store, "demo").model("embed").fingerprint == "embed-fingerprint"
     assert load(full.store).model("embed").fingerprint == "another-fingerprint"
     assert load(full.store, "demo").part([1]).matrix("embed").shape == (6, 2)
+
+
+def test_bars_are_those_of_the_first_settings_that_are_asked_for_and_there(make_bench):
+    """Of a part they are of the settings that the whole has, so that parts compare."""
+    asked = [DiagramSettings(metric="cosine"), DiagramSettings(metric="chordal"), DiagramSettings()]
+    bench = make_bench(diagrams=[one.key for one in asked])
+    points = np.array([angle_vector(30 * i * i) for i in range(6)])
+    runs = [bench.add("a start", [f"text {i}" for i in range(6)], seed=-1, repeat=n) for n in range(2)]
+    for run, settings in ((runs[0], asked[2]), (runs[0], asked[1]), (runs[1], asked[2])):
+        bench.diagram(run, points, settings.metric, settings.digest)
+    data = load(bench.store, "demo")
+    bars = data.bars_under("embed")
+    assert (set(bars["metric"]), set(bars["run"])) == ({"chordal"}, {runs[0]})
+    assert data.part(runs[:1]).bars_under("embed").equals(bars)
+    assert data.part(runs[1:]).bars_under("embed").is_empty()
+    assert data.bars_under("draw").is_empty()
+    bench.diagram(runs[1], points, "euclidean", "nobody asked")
+    alone = load(bench.store, runs=runs[1:])
+    assert set(alone.bars_under("embed")["settings_digest"]) == {asked[2].digest}
+
+
+def test_bars_that_nobody_asked_for_are_there_too(make_bench):
+    bench = make_bench(diagrams=None)
+    run = bench.add("a start", ["one", "two"])
+    for digest in ("first", "second"):
+        bench.diagram(run, np.array([angle_vector(30 * i * i) for i in range(3)]), "chordal", digest)
+    found = load(bench.store, "demo").bars_under("embed")
+    assert found["settings_digest"].unique().to_list() == ["first"]
+
+
+def test_labels_of_prompts_are_those_of_their_experiment_and_nonsense_is_none(make_bench):
+    labels = {"a start": {"tags": ["b", "a"], "group": "g"}, HOSTILE: "x", "else": {}}
+    bench = make_bench(labels=labels)
+    for prompt in ("a start", HOSTILE, "else"):
+        bench.add(prompt, ["one"])
+    data = load(bench.store, "demo")
+    assert data.runs.select("tags", "group").rows() == [("b, a", "g"), ("", None), ("", None)]
+    assert data.part([1, 3]).runs.select("tags", "group").rows() == [("b, a", "g"), ("", None)]
+    assert data.part([3, 1]).runs["run"].to_list() == [1, 3], "in their order"
+
+
+def test_vectors_that_are_not_finite_have_no_direction(bench):
+    bench.add("a start", ["one", "two"])
+    bench.embed({"one": np.array([1, np.nan], np.float32), "two": angle_vector(0)})
+    assert load(bench.store, "demo").matrix("embed").tolist() == [[0, 0], [1, 0]]

@@ -78,6 +78,40 @@ def test_the_error_of_a_rate_is_that_over_pairs():
     assert ftle(pairs[1]).standard_error == pytest.approx(0, abs=1e-9)
 
 
+def test_a_rate_is_fitted_until_a_tenth_of_the_saturation():
+    grown = np.minimum(1e-6 * np.exp(np.arange(60)), 1.0)  # reaches 0.1 at 11.5, and 0.5 at 13.1
+    found = ftle(grown)
+    assert (found.first, found.last) == (0, 11)
+    assert (found.rate, found.saturation, found.r2) == pytest.approx((1.0, 1.0, 1.0))
+    assert ftle(grown, below=0.5).last == 13
+    assert ftle(grown, step=2.0).rate == pytest.approx(0.5)
+    assert (ftle(grown, window=3).last, ftle(grown, window=5).last, ftle(grown, window=99).last) == (2, 4, 59)
+    met = grown.copy()
+    met[[0, 5]] = 0  # two steps at which the pair has met
+    found = ftle(met)
+    assert (found.first, found.last, found.rate) == (1, 11, pytest.approx(1.0))
+    assert ftle(grown[9:]).last == 2, "three steps are enough"
+    with pytest.raises(AnalysisError, match="from output 3 on: no early growth") as refused:
+        ftle(grown[10:])
+    assert refused.value.hint == "start the twins closer to each other, or give the window"
+
+
+@pytest.mark.parametrize(
+    ("distances", "how", "why"),
+    [
+        ([1.0, -1.0, 2.0], {}, "not negative"),
+        ([[[1.0]]], {}, "finite"),
+        ([1.0, 2.0, 3.0], {"below": 0}, "found 0 and 1.0"),
+        ([1.0, 2.0, 3.0], {"below": 1}, "found 1 and 1.0"),
+        ([1.0, 2.0, 3.0], {"step": 0}, "found 0.1 and 0"),
+        ([1.0, 2.0, 3.0], {"window": 2}, "a window of 3 outputs or more, found 2"),
+    ],
+)
+def test_what_has_no_rate_is_refused(distances, how, why):
+    with pytest.raises(AnalysisError, match=why):
+        ftle(distances, **how)
+
+
 def test_henon_grows_by_0_419():
     henon = lambda x: np.stack([1 - 1.4 * x[:, 0] ** 2 + x[:, 1], 0.3 * x[:, 0]], axis=1)  # noqa: E731
     state = np.random.default_rng(1).uniform(-0.1, 0.1, size=(500, 2))

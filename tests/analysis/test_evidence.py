@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from panic.analysis.checks import AnalysisError
+from panic.analysis.evidence import Evidence, by_run, each_model, first_model, once, undirected
 from panic.analysis.questions import ask, clusters, drift, lag, patterns, period, regimes
 from panic.analysis.report import render
 from panic.store import reading, writing
@@ -146,3 +148,109 @@ def test_zero_vectors_alone_are_told(bench):
     for question in (lag, patterns, period, regimes, clusters):
         [figure] = ask(question, bench.evidence)
         assert "2 texts have no direction" in figure.missing
+
+
+def test_a_vector_with_some_zeros_has_a_direction(bench):
+    bench.walk("abcabc", seed=-1)
+    bench.embed({letter: np.eye(3, dtype=np.float32)[place] for place, letter in enumerate("abc")})
+    assert bench.evidence.zeros(TEXT).is_empty()
+    assert undirected(bench.evidence, TEXT) == ""
+    [(run, points)] = bench.evidence.directions(TEXT)
+    assert (run, points.shape) == (1, (6, 3))
+
+
+def test_directions_are_of_so_many_outputs_in_three_dimensions_or_more(bench):
+    runs = [bench.walk("ab" * half, seed=-1, repeat=half) for half in (2, 3, 101)]
+    bench.embed({letter: 5 * np.eye(3, dtype=np.float32)[place] for place, letter in enumerate("ab")})
+    found = bench.evidence.directions(TEXT)
+    assert [(run, len(points)) for run, points in found] == [(runs[1], 6), (runs[2], 200)]
+    assert {float(np.linalg.norm(point)) for point in found[0][1]} == {1.0}
+    with pytest.raises(AnalysisError, match="no run has 203 text vectors of embed in 3 or more dimensions"):
+        bench.evidence.directions(TEXT, least=203)
+
+
+def test_vectors_in_a_plane_have_no_surrogates_on_a_sphere(bench):
+    bench.walk("ab" * 4, seed=-1)
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90)})
+    with pytest.raises(AnalysisError, match="no run has 6 text vectors of embed in 3 or more dimensions"):
+        bench.evidence.directions(TEXT)
+
+
+def test_copies_are_one_path_and_one_case(bench):
+    """Two runs in one cycle of a fixed seed, and one with fresh noise."""
+    for prompt in ("one", "two"):
+        bench.stuck(bench.add(prompt, [*"abab"], max_length=8), 0, 4)
+    bench.walk("abab", seed=-1)
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90)})
+    assert bench.evidence.distinct == {1, 3}
+    assert bench.evidence.fresh == {3}
+    assert [run for run, _ in bench.evidence.paths(TEXT, least=4)] == [1, 3]
+    assert bench.evidence.paths(TEXT, least=5) == []
+
+
+def test_models_that_were_brought_later_come_after_those_that_are_asked_for(two_models):
+    """One that is neither asked for nor has vectors of these runs is none of them."""
+    evidence = two_models.evidence
+    assert evidence.embedding_models == ["embed", "second"]
+    assert evidence.views == [("embed", "text"), ("second", "text")]
+    assert evidence.states is evidence.states_under(evidence.views[0])
+    assert evidence.states_under(evidence.views[1]) is not evidence.states
+    row = writing.add_model(two_models.store, "third", "third-fingerprint", {"modality_out": "vector"})
+    writing.add_epoch(
+        two_models.store, two_models.experiment, "third", model=row, batch_size=4, device_kind="cpu"
+    )
+    assert two_models.evidence.embedding_models == ["embed", "second"]
+    evidence = two_models.evidence
+    evidence.experiment.config["embeddings"] = ["second", "never", "third"]
+    assert evidence.embedding_models == ["second", "never", "third", "embed"]
+    assert [view.model for view in evidence.views] == ["second", "embed"]
+
+
+def test_without_vectors_there_are_no_states(bench):
+    bench.walk("ab")
+    with pytest.raises(AnalysisError, match="There are no vectors"):
+        _ = bench.evidence.states
+
+
+def test_what_has_no_direction_is_counted_in_words(bench):
+    for repeat in range(2):
+        bench.walk("abcd", seed=-1, repeat=repeat)
+    bench.walk("acca", seed=-1, repeat=2)
+    zero = np.zeros(2, np.float32)
+    bench.embed({"a": angle_vector(0), "b": zero, "c": angle_vector(9), "d": zero})
+    said = undirected(bench.evidence, TEXT)
+    assert said.startswith("2 texts have no direction under embed")
+    assert "2 runs with one are left out" in said
+    assert set(bench.evidence.zeros(TEXT)["run"]) == {1, 2}
+    assert [run for run, _ in bench.evidence.paths(TEXT, least=2)] == [3]
+
+
+def test_a_statistic_has_places_from_1_on_and_no_value_where_it_is_no_number(bench):
+    """Of runs that are long enough, of their first outputs alone, and not of those with a zero among them."""
+    bench.walk("abab", seed=-1)
+    bench.walk("abcb", seed=-1, repeat=1)
+    bench.walk("a", seed=-1, repeat=2)
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90), "c": np.zeros(2, np.float32)})
+
+    def of(measure, **how):
+        return by_run(measure, **how)(bench.evidence, TEXT).rows()
+
+    assert of(len) == [(1, 1, 4.0)]
+    assert of(len, most=2) == [(1, 1, 2.0), (2, 1, 2.0)]
+    assert of(len, most=2, least=1) == [(1, 1, 2.0), (2, 1, 2.0), (3, 1, 1.0)]
+    assert of(len, least=5) == []
+    assert of(lambda points: [7.0, np.nan]) == [(1, 1, 7.0), (1, 2, None)]
+    bench.walk("ab" * 201, seed=-1, repeat=3)
+    assert of(len, least=5) == [(4, 1, 400.0)]
+
+
+def test_a_question_is_asked_once_of_the_first_or_of_every_model(two_models):
+    evidence = two_models.evidence
+    assert (once(evidence), first_model(evidence)) == ([None], evidence.views[:1])
+    assert each_model(evidence) == evidence.views
+    assert len(evidence.views) == 2
+
+
+def test_pictures_of_a_figure_are_small_and_their_bytes_limited(bench):
+    found = Evidence.of(bench.store, reading.experiment(bench.store, "demo"))
+    assert (found.is_over, found.thumbnails.remaining_bytes, found.thumbnails.side) == (True, 3 * 2**20, 96)

@@ -18,6 +18,7 @@ from panic.analysis.dynamics import (
 )
 from panic.analysis.questions import clusters, milestones, reversal
 from tests.analysis.conftest import TEXT, Bench, corner
+from tests.analysis.looks import assert_shown
 from tests.analysis.test_cores import DRIVEN, REVERSIBLE
 from tests.analysis.test_markov import simulated
 
@@ -51,7 +52,8 @@ def test_the_model_is_that_of_the_runs_with_fresh_noise(bench):
     text = milestones.sentence(found)
     assert "(4 regions with 100% of the outputs" in text
     assert "8 runs, 1 with a fixed seed left out) forgets with" in text
-    assert set(milestones.chart(found)) == {"draw → tell", "where regions lead"}
+    charts = assert_shown(milestones, found)
+    assert set(charts) == {"draw → tell", "where regions lead"}
 
 
 def test_a_cluster_has_one_number_in_all_charts(bench):
@@ -80,7 +82,8 @@ def test_moves_with_a_direction_are_told_from_such_without(make_bench, bench):
         reversal.sentence(found)
     )
     assert found.pairs["forth"].sum() + found.pairs["back"].sum() == row["num_moves"]
-    assert set(reversal.chart(found)) == {"beside detailed balance", "forth and back"}
+    charts = assert_shown(reversal, found)
+    assert set(charts) == {"beside detailed balance", "forth and back"}
 
 
 def test_moves_without_one_are_not(bench):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -12,13 +13,15 @@ from panic.analysis import ExperimentData, load
 from panic.analysis.answers import find, named
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import distance_by_lag
-from panic.analysis.evidence import Statistic
+from panic.analysis.evidence import Statistic, View
 from panic.analysis.null_bands import (
+    BAND,
     answers_beside,
     band_charts,
     band_sentence,
     beside,
     figures_beside,
+    nulls_of,
     statistic_of,
 )
 from panic.analysis.null_runs import write_nulls
@@ -28,6 +31,7 @@ from panic.errors import NotFound
 from panic.store import Store, reading, writing
 from panic.topology import diagram, entropy
 from tests.analysis.conftest import Bench
+from tests.analysis.looks import assert_looks
 from tests.analysis.test_null_runs import add_model
 
 WITH_STATISTIC = {
@@ -199,6 +203,7 @@ def test_each_network_has_a_chart_of_its_own_values():
     other = rows.with_columns(network=pl.lit("c → d"), value=pl.col("value") + 6)
     charts = band_charts(statistic_of(find("lag")), pl.concat([rows, other]), "shuffled")
     assert list(charts) == ["a → b beside shuffled", "c → d beside shuffled"]
+    assert_looks("null bands", charts)
     for chart, value in zip(charts.values(), (1.0, 7.0), strict=True):
         (data,) = chart.to_dict()["datasets"].values()
         head, *lines = data.split()
@@ -264,3 +269,68 @@ def test_a_report_shows_bands_where_there_are_null_models(walked, bench):
     write_nulls(walked, "demo", "shuffled")
     after = render(walked, reading.experiment(walked, "demo"))
     assert "beside shuffled: draw → tell" in after
+
+
+def test_of_many_networks_six_have_a_chart_of_their_curve():
+    lag = statistic_of(find("lag"))
+    frame = pl.concat([bands(2.0, 2.5, network=f"n{place}") for place in range(7)])
+    assert list(band_charts(lag, frame, "shuffled")) == [f"n{place} beside shuffled" for place in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("value", "where"), [(0.9, "below"), (1.0, "within"), (2.1, "within"), (3.0, "within"), (3.1, "above")]
+)
+def test_a_single_value_lies_above_within_or_below_its_band(value, where):
+    vendi = statistic_of(find("vendi"))
+    parts = bands(value).drop("x").with_columns(part=pl.lit("one"))
+    said = band_sentence(vendi, parts, "shuffled").partition("shuffled: ")[2]
+    assert said == f"a → b · one {value:.3g} of 7 runs, {where} the band 1 to 3."
+    charts = band_charts(vendi, parts, "shuffled")
+    assert list(charts) == ["beside shuffled"]
+    assert_looks(f"null band of one place, {where}", charts)
+
+
+def test_shares_of_surrogates_by_hand():
+    """Of 4 surrogates 1: a share of 2 / 6; the band is that of a coin."""
+    own = values(np.array([[1.0], [1.0], [0.0]]))
+    null = values(np.array([[1.0], [0.0], [0.0], [0.0]]))
+    (row,) = beside(own, null, is_share=True).to_dicts()
+    half = 3.182446 * (2 / 9 * (1 / 3 + 1 / 4)) ** 0.5
+    assert (row["value"], row["mean"]) == pytest.approx((2 / 3, 1 / 3))
+    assert (row["low"], row["high"]) == pytest.approx((0, min(1.0, 1 / 3 + half)))
+    below = beside(values(np.array([[-1.0], [0], [0]])), values(np.arange(3.0)[:, None]))
+    assert below["low"][0] < 0, "values may be below 0 there"
+
+
+def test_places_are_in_their_order_and_networks_as_they_come():
+    own = pl.concat([values(np.ones((3, 3))).reverse().with_columns(network=pl.lit(name)) for name in "ba"])
+    null = pl.concat([values(np.ones((3, 3)) * 2).with_columns(network=pl.lit(name)) for name in "ab"])
+    found = beside(own, null)
+    assert found.select("network", "x").rows() == [(name, x) for name in "ba" for x in (0.0, 1.0, 2.0)]
+    assert found.columns == list(BAND)
+
+
+def test_null_models_have_none_of_their_own_and_a_reason_is_told_by_view(walked, bench):
+    """Pictures have no surrogates where texts have: that is told in their place."""
+    write_nulls(walked, "demo", "shuffled")
+    null = bench.evidence.nulls["shuffled", "text"]
+    with pytest.raises(NotFound, match="holds null models, and has none of its own"):
+        nulls_of(null, "matched_walk", "text")
+    with pytest.raises(NotFound, match="demo has no null models shuffled of its images"):
+        nulls_of(bench.evidence, "shuffled", "image")
+    bench.embed_images({number: np.eye(5)[number % 5] for number in range(20)})
+    pictures = View("embed", "image")
+    asked = replace_views(find("lag"), [None, pictures, bench.evidence.views[0]])
+    of_pictures, of_texts = answers_beside(asked, bench.evidence, "shuffled")
+    assert (of_pictures.view, of_texts.missing) == (pictures, "")
+    assert of_pictures.missing.startswith("demo has no null models shuffled of its images")
+    of_pictures, of_texts = figures_beside(asked, bench.evidence, ["shuffled"])
+    assert of_pictures.missing == "shuffled: demo has no null models shuffled of its images."
+    assert of_texts.charts
+
+
+def replace_views(question, views):
+    """A question as it is, asked under these views."""
+    return SimpleNamespace(
+        STATISTIC=question.STATISTIC, TITLE=question.TITLE, CAVEAT=question.CAVEAT, views=lambda _: views
+    )

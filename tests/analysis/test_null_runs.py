@@ -351,3 +351,24 @@ def test_after_a_stop_among_distances_the_same_call_goes_on(make_bench):
     delete.delete_experiment(walked, NULL)
     write_nulls(walked, "demo", "shuffled")
     assert list(dump(walked, NULL)) == stopped
+
+
+def test_generators_that_are_asked_for_are_kept_and_all_steps_are_told(make_bench):
+    """As many as there are bars, of the dimensions that are asked for and no others."""
+    asked = {"diagrams": {"max_dimension": 2, "generators": True}, "distances": MEASURES["distances"]}
+    walked = fill(make_bench(**asked))
+    seen = []
+    (name,) = write_nulls(walked, "demo", "shuffled", show=lambda *told: seen.append(told))
+    data = load(walked, name)
+    whats = ["surrogates"] * 2 + ["diagrams"] * 2 + ["distances of diagrams"]
+    assert [what for what, *_ in seen] == whats
+    for run in data.runs["run"]:
+        [row] = [one for one in contents.diagrams(walked, name) if one.run == run]
+        expected = diagram(data.trajectory(run, "embed", "text"), max_dimension=2, generators=True)
+        for dimension, cycles in enumerate(expected.generators):
+            stored = contents.generators(walked, run, "embed", dimension)
+            assert stored.tolist() == cycles.tolist()
+        assert row.dimensions == (0, 1, 2)
+        assert (row.num_points, row.num_unique) == (6, 6)
+    assert data.distances["dimension"].to_list() == [0, 1, 2]
+    assert check.check(walked) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from panic.analysis import probing
 from panic.analysis.checks import AnalysisError
 from panic.analysis.probing import _all_scores, _folds, _shuffling, probe
 
@@ -148,3 +149,19 @@ def test_p_is_spread_evenly_where_sets_have_every_label_once():
         p_values.append(score.p_value)
     assert np.mean(p_values) > 0.47  # ties count as shuffles that do as well
     assert np.mean(np.array(p_values) <= 0.05) < 0.11
+
+
+def test_parts_of_the_draws_make_no_difference(monkeypatch):
+    """Many shuffles of large data are scored in parts, for the memory's sake."""
+    rng = RNG(0)
+    runs = np.repeat(np.arange(12), 3)
+    points, labels = rng.normal(size=(36, 4)), runs % 3
+
+    def found():
+        score = probe(points, labels, runs, num_shuffles=29)
+        return score.accuracy, score.baseline, score.baseline_high, score.p_value, score.folds.tolist()
+
+    whole = found()
+    for at_once in (1, 36 * 4, 7 * 36 * 4):
+        monkeypatch.setattr(probing, "AT_ONCE", at_once)
+        assert found() == whole

@@ -11,6 +11,7 @@ from panic.analysis.dynamics import periodicity, periodicity_of_pairs, regime
 from panic.analysis.dynamics.regime import _moves_on, share_as_high
 from panic.analysis.questions import regimes
 from tests.analysis.conftest import TEXT, Bench, corner
+from tests.analysis.looks import assert_shown
 
 RNG = np.random.default_rng(0)
 
@@ -157,7 +158,8 @@ def test_stuck_runs_and_others_by_what_they_do(mixed):
         "draw → tell (4 runs) 50% contracting (7% to 93%), 50% oscillating (7% to 93%), 0% exploring" in text
     )
     assert "1 run is too short to tell (16 outputs are needed)" in text
-    assert set(regimes.chart(found)) == {"", "what it rests on"}
+    charts = assert_shown(regimes, found)
+    assert set(charts) == {"", "what it rests on"}
 
 
 def test_intervals_of_shares_are_exact(mixed):

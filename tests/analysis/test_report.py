@@ -15,11 +15,22 @@ import numpy as np
 import pytest
 
 from panic.analysis import charts
+from panic.analysis.evidence import Evidence
 from panic.analysis.questions import stuck, time
-from panic.analysis.report import PICTURE_BUDGET_BYTES, render, short_paths, write_report
+from panic.analysis.report import (
+    PICTURE_BUDGET_BYTES,
+    _groups,
+    _models,
+    _notes,
+    key_figures,
+    render,
+    short_paths,
+    write_report,
+)
+from panic.analysis.strips import Thumbnails, strip
 from panic.errors import NotFound
-from panic.store import Store, reading, writing
-from tests.analysis.conftest import HOSTILE, Bench
+from panic.store import NewRun, Store, reading, writing
+from tests.analysis.conftest import HOSTILE, NETWORK, Bench
 from tests.patience import LONGEST_S
 from tests.referee.designs import DESIGNS
 from tests.referee.worlds import evidence_of
@@ -345,3 +356,114 @@ def test_no_absolute_path_is_on_the_page():
     )
     for kept in ("a/b", "https://example.org/a/b", "half / half", "runwayml/sd", "../x/y"):
         assert short_paths(kept) == kept
+
+
+def noted(bench: Bench, state: str = "complete", **numbers: int) -> dict[str, str]:
+    """The notes of a report without strips, of an experiment with so many runs in a state."""
+    counts = replace(reading.counts(bench.store, "demo"), todo=0, running=0, **numbers)
+    return _notes([], counts, state, [], [], Thumbnails(bench.store, 0))
+
+
+def test_what_is_still_open_is_told_by_who_works_on_it(bench):
+    assert noted(bench) == {"state": "", "strips": "", "pictures": ""}
+    assert noted(bench, "interrupted")["state"].startswith("Embeddings or diagrams may be missing")
+    one, two = ({"todo": 0, "running": 1}, {"todo": 1, "running": 1})
+    told = [noted_open(bench, state, **open_) for state in ("running", "interrupted") for open_ in (one, two)]
+    assert told == [
+        "A process is working on it: 1 run has not ended. This page is a snapshot.",
+        "A process is working on it: 2 runs have not ended. This page is a snapshot.",
+        "1 run has not ended and nobody works on it; `panic resume` goes on.",
+        "2 runs have not ended and nobody works on them; `panic resume` goes on.",
+    ]
+
+
+def noted_open(bench: Bench, state: str, todo: int, running: int) -> str:
+    counts = replace(reading.counts(bench.store, "demo"), todo=todo, running=running)
+    return _notes([], counts, state, [], [], Thumbnails(bench.store, 0))["state"]
+
+
+def not_begun(bench: Bench) -> None:
+    new = NewRun(network=NETWORK, prompt="a start", seed=-1, repeat=9, max_length=2)
+    writing.add_runs(bench.store, bench.experiment, [new])
+
+
+def test_what_is_left_out_of_strips_is_told(bench):
+    for repeat in range(3):
+        bench.add("a start", [f"t{i}" for i in range(13)], max_length=26, seed=-1, repeat=repeat)
+    not_begun(bench)
+    runs, counts = reading.runs(bench.store, "demo"), reading.counts(bench.store, "demo")
+    thumbnails = Thumbnails(bench.store, 10**6)
+
+    def notes(shown, max_tiles):
+        strips = [strip(bench.store, run, thumbnails, max_tiles) for run in shown]
+        return _notes(runs, counts, "complete", shown, strips, thumbnails)["strips"]
+
+    assert notes(runs[:3], 24) == ""
+    assert notes(runs[:2], 13) == "2 of 3 runs are shown, spread over networks, kinds of seed and prompts. "
+    assert notes(runs[:3], 12) == "Long runs show their first and last 12 pictures or texts."
+    thumbnails.num_left_out, thumbnails.num_missing = 1234, 2
+    pictures = _notes(runs, counts, "complete", runs, [], thumbnails)["pictures"]
+    assert pictures == (
+        "1,234 more pictures are left out to keep this file small. "
+        "2 pictures are missing from the store (`panic check`)."
+    )
+
+
+def test_numbers_at_the_top_by_hand(full):
+    counts, runs = reading.counts(full.store, "demo"), reading.runs(full.store, "demo")
+    assert key_figures(counts, runs) == [
+        ("runs ended", "3", "of 4"), ("stuck", "1", "known to repeat"), ("failed", "1", "ended by an error"),
+        ("model calls", "24", "of at most 40"), ("embeddings", "7", "distinct outputs"),
+        ("diagrams", "2", "of whole runs"),
+    ]  # fmt: skip
+    assert key_figures(replace(counts, repeated=2), runs)[2] == ("repeated", "2", "ended on request")
+
+
+def test_models_stand_in_the_order_of_networks_arms_and_embeddings(full):
+    """With what they were called with at last; one that was not used yet says so."""
+    spec = {
+        "modalities_in": ["text"], "modality_out": "image", "source": "a/b", "base": "c", "licence": "MIT",
+        "revision": "0123", "parameters": {"steps": 3, "none": None},
+    }  # fmt: skip
+    row = writing.add_model(full.store, "draw", "x" * 64, spec)
+    writing.add_epoch(full.store, full.experiment, "draw", model=row, batch_size=8, device_kind="cuda X")
+    evidence = full.evidence
+    evidence.experiment.config["networks"] = [["draw", "tell"], ["later", "draw"]]
+    found = {one["name"]: one for one in _models(evidence)}
+    assert list(found) == ["draw", "tell", "later", "embed"]
+    assert found["draw"] == {
+        "name": "draw", "does": "text → image", "source": "a/b, 0123", "parameters": "steps 3",
+        "licence": "MIT", "shape": "8 on cuda X", "epochs": 2, "fingerprint": "x" * 12,
+    }  # fmt: skip
+    assert (found["tell"]["source"], found["tell"]["epochs"], found["tell"]["licence"]) == ("tell", 1, "")
+    assert found["later"] == {
+        "name": "later", "does": "", "source": "", "parameters": "", "licence": "", "shape": "not used yet",
+        "epochs": 0, "fingerprint": "",
+    }  # fmt: skip
+
+
+def test_strips_are_grouped_by_network_and_prompt(bench):
+    for prompt, network in (("a", NETWORK), ("b", NETWORK), ("a", ("tell",)), ("a", NETWORK)):
+        bench.add(prompt, ["t"], network=network, seed=-1, repeat=len(reading.runs(bench.store, "demo")))
+    thumbnails = Thumbnails(bench.store, 10**6)
+    strips = [strip(bench.store, run, thumbnails) for run in reading.runs(bench.store, "demo")]
+    found = [
+        (network, [(prompt, [one.run.id for one in of]) for prompt, of in prompts])
+        for network, prompts in _groups(strips)
+    ]
+    assert found == [("draw → tell", [("a", [1, 4]), ("b", [2])]), ("tell", [("a", [3])])]
+
+
+def test_a_report_has_sixty_runs_of_24_tiles_and_a_quarter_of_its_pictures_in_charts(bench, monkeypatch):
+    told = {}
+    monkeypatch.setattr(
+        "panic.analysis.report.spread", lambda runs, most: told.setdefault("of", (runs, most))[0]
+    )
+    made = Evidence.of
+    monkeypatch.setattr(Evidence, "of", lambda *a, **how: told.setdefault("evidence", made(*a, **how)))
+    bench.add("a start", [f"t{i}" for i in range(30)], max_length=60)
+    not_begun(bench)
+    html = page(bench)
+    assert ([run.id for run in told["of"][0]], told["of"][1]) == ([1], 60)
+    assert told["evidence"].thumbnails.remaining_bytes <= 3 * 2**20
+    assert "Long runs show their first and last 12 pictures" in html

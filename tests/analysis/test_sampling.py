@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ import pytest
 from panic.analysis import load
 from panic.analysis.sampling import basis, evenly, not_asked, of_some_runs, sample, scattered, spread, thinned
 from panic.store import NewRun, reading, writing
+from panic.store.records import RunRow
 
 
 def test_thinning_keeps_the_ends():
@@ -137,3 +140,30 @@ def test_a_second_run_of_a_prompt_comes_after_the_first_of_all_and_prompts_halve
     order = [next(iter(after - before)) for before, after in pairwise([set(), *chosen])]
     assert order == [("0", 0), ("4", 0), ("2", 0), ("6", 0), ("1", 0), ("5", 0), ("3", 0), ("7", 0)]
     assert ("0", 1) in {(run.prompt, run.repeat) for run in spread(runs, 9)}
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "num_steps", "chosen"),
+    [
+        (300, 1, 300),
+        (301, 1, 300),
+        (400, 333, 300),
+        (400, 400, 250),
+        (400, 10_000, 12),
+        (400, 10**6, 12),
+        (9, 10**6, 9),
+    ],
+)
+def test_three_hundred_runs_of_100_000_steps_in_all_are_summed_up_and_twelve_at_least(
+    num_runs, num_steps, chosen
+):
+    plain = RunRow(
+        id=0, experiment=1, network=("a",), prompt="p", seed=-1, repeat=0, max_length=1, num_steps=num_steps,
+        state="done", entry_step=None, period=None, failure=None,
+    )  # fmt: skip
+    rows = [replace(plain, id=number, prompt=f"{number}") for number in range(num_runs)]
+    rows.append(replace(plain, id=-1, num_steps=0))
+    data = SimpleNamespace(rows=rows, part=lambda runs: [*runs])
+    found = sample(data)  # type: ignore[arg-type]
+    assert len(found) == len(set(found)) == chosen
+    assert -1 not in found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from panic.analysis import AnalysisError, load
+from panic.analysis import states as module
 from panic.analysis.checks import OUTLIER
 from panic.analysis.states import agreement, distinct, states
 from tests.analysis.conftest import TEXT, angle_vector, corner
@@ -71,3 +72,66 @@ def test_clusters_whose_names_begin_alike_have_their_number_behind():
         1: "a blue…",
         7: "a red… (7)",
     }
+
+
+def three_heaps(bench) -> None:
+    """Sixty texts about three corners, twenty each, in six runs."""
+    rng = np.random.default_rng(0)
+    vectors = {}
+    for run in range(6):
+        texts = [f"{run} {step}" for step in range(10)]
+        bench.add("start", texts, seed=-1, repeat=run, max_length=20)
+        vectors |= {text: corner(run // 2) + 0.01 * rng.normal(size=4) for text in texts}
+    bench.embed(vectors)
+
+
+def test_of_many_outputs_some_are_clustered_and_the_others_assigned(bench, monkeypatch):
+    three_heaps(bench)
+    data = load(bench.store, "demo")
+    whole = states(data, *TEXT)
+    monkeypatch.setattr(module, "MAX_CLUSTERED", 60)
+    assert len(states(data, *TEXT).rows) == 60, "so many are no sample"
+    for most, num_clustered in ((59, 30), (30, 30), (20, 20)):
+        monkeypatch.setattr(module, "MAX_CLUSTERED", most)
+        some = states(data, *TEXT)
+        assert len(some.rows) == num_clustered
+        assert some.clustering.num_clusters == 3
+        found = [label for labels in some.labels() for label in labels]
+        expected = [label for labels in whole.labels() for label in labels]
+        pairs = {pair for pair in zip(found, expected, strict=True) if OUTLIER not in pair}
+        assert len(pairs) == 3, "the same clusters, by whatever numbers"
+        assert found.count(OUTLIER) < 20
+    assert {run for run, labels in enumerate(whole.labels(among=[2, 5]))} == {0, 1}
+    assert whole.labels("nobody") == []
+
+
+def test_agreement_is_asked_as_often_as_there_is_time_for(bench, monkeypatch):
+    three_heaps(bench)
+    data = load(bench.store, "demo")
+    found = states(data, *TEXT)
+    for most, number in ((9000, 8), (60 * 3, 3), (60 * 3 - 1, 2), (1, 2)):
+        monkeypatch.setattr(module, "MAX_CLUSTERED_AGAIN", most)
+        assert agreement(data, *TEXT, found).tolist() == [1.0] * number
+    assert len(agreement(data, *TEXT, found, repeats=5)) == 2
+
+
+def test_an_image_is_named_by_the_first_text_that_it_was_drawn_from(bench):
+    """And one of a text that nobody has by its number."""
+    for repeat, texts in enumerate((["one", "two"] * 4, ["other", "two"] * 4)):
+        bench.add("start", texts, seed=-1, repeat=repeat, max_length=16)
+    bench.embed_images({number: corner(0) for number in range(8)})
+    found = states(load(bench.store, "demo"), "embed", "image")
+    first = found.frame.filter(run=1).sort("step")
+    assert first["text"].to_list() == ["start", *(["one", "two"] * 4)[:7]]
+    second = found.frame.filter(run=2).sort("step")
+    assert second["text"].to_list() == first["text"].to_list(), "the same pictures, drawn from others"
+    assert found.clustering.num_clusters == 1
+    assert set(found.names.values()) <= {"start", "one", "two"}
+
+
+@pytest.mark.parametrize(("visits", "name"), [(5, "a"), (4, None)])
+def test_what_was_visited_five_times_is_a_cluster(bench, visits, name):
+    bench.walk("a" * visits + "bbbbbbbbbcd")
+    bench.embed({letter: corner(number) for number, letter in enumerate("abcd")})
+    found = states(load(bench.store, "demo"), *TEXT)
+    assert found.names.get(int(found.labels()[0][0])) == name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import polars as pl
 import pytest
@@ -114,7 +116,8 @@ def test_kruskal_is_scipys_on_means_of_units():
     means = values.reshape(12, 2).mean(axis=1)
     want = stats.kruskal(*(means[np.arange(12) % 3 == g] for g in range(3)))
     assert by_unit.p_value == pytest.approx(want.pvalue)
-    assert kruskal(np.ones(6), [0, 0, 0, 1, 1, 1]).p_value == 1.0
+    same = kruskal(np.ones(6), [0, 0, 0, 1, 1, 1])
+    assert (same.statistic, same.p_value, same.effect) == (0.0, 1.0, 0.0)
 
 
 def test_a_mixed_model_finds_its_terms():
@@ -472,3 +475,31 @@ def test_corrections_for_many_tests_are_those_of_statsmodels():
         for method, theirs in (("holm", "holm"), ("bh", "fdr_bh")):
             expected = multipletests(p, method=theirs)[1] if p.size else p
             np.testing.assert_allclose(adjust(p, method), expected)
+
+
+@pytest.mark.parametrize("groups", [[0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 0, 1], [1, 0, 0, 0, 1, 1]])
+def test_orders_that_are_as_extreme_count_although_their_sums_differ_in_the_last_bits(groups):
+    """Of all 20 ways to share six values out, by hand; numbers that are no sums of powers of two."""
+    values = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+
+    def apart(first):
+        return abs(values[list(first)].sum() - values.sum() / 2)
+
+    seen = apart(np.flatnonzero(groups))
+    ways = list(combinations(range(6), 3))
+    want = np.mean([apart(way) >= seen - 1e-9 for way in ways])
+    assert permutation_test(values, groups, num_permutations=4000).p_value == pytest.approx(want, abs=0.025)
+    matrix = distances(values[:, None])
+    assert permanova(matrix, groups, num_permutations=4000).p_value == pytest.approx(want, abs=0.025)
+
+
+def test_a_mixed_model_of_as_few_rows_as_may_be():
+    """Four rows beyond the first of each group; three are too few."""
+    frame = pl.DataFrame(
+        {"unit": ["a"] * 3 + ["b"] * 3, "x": [0.0, 1, 2] * 2, "y": [0.0, 1.2, 1.9, 5, 6.1, 7]}
+    )
+    assert mixed_model(frame, "y ~ x", groups="unit")["term"].to_list() == ["Intercept", "x", "Group Var"]
+    with pytest.raises(AnalysisError, match="5 rows in 2 values of unit are too few"):
+        mixed_model(frame.head(5), "y ~ x", groups="unit")
+    with pytest.raises(AnalysisError, match="NaN or infinity"):
+        mixed_model(frame.with_columns(z=pl.Series([0.0, 0, 0, 0, 0, np.inf])), "y ~ x", groups="unit")

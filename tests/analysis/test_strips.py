@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from panic.analysis.strips import Thumbnails, strip, thumbnail
 from panic.store import Store, reading
+from panic.store.codec import image_digest
 from tests.analysis.conftest import picture
 
 
@@ -78,3 +80,64 @@ def test_small_pictures_stay_exact_and_large_ones_shrink():
     assert opened(uri).convert("RGB").tobytes() == noise.tobytes()
     uri, is_small = thumbnail(Image.new("RGB", (1024, 512)))
     assert (is_small, opened(uri).size) == (False, (128, 64))
+
+
+def test_a_picture_of_half_the_side_stays_exact_and_a_larger_one_does_not():
+    assert [thumbnail(Image.new("RGB", (size, 8)))[1] for size in (64, 65)] == [True, False]
+    assert [thumbnail(Image.new("RGB", (8, size)), 40)[1] for size in (20, 21)] == [True, False]
+    assert [opened(thumbnail(Image.new("RGB", (size, 8)))[0]).size for size in (128, 256)] == [
+        (128, 8), (128, 4)
+    ]  # fmt: skip
+
+
+def test_a_budget_is_spent_to_the_byte_by_every_place_that_shows_a_picture(bench):
+    bench.add("start", ["one"])
+    digest = image_digest(picture(0)).hex()
+    uri = thumbnail(picture(0))[0]
+    thumbnails = Thumbnails(bench.store, 2 * len(uri))
+    assert [thumbnails.get(digest) for _ in range(3)] == [(uri, True), (uri, True), ("", False)]
+    assert (thumbnails.remaining_bytes, thumbnails.num_left_out, thumbnails.num_missing) == (0, 1, 0)
+
+
+def test_a_lost_picture_counts_once_and_is_no_small_one(bench):
+    thumbnails = Thumbnails(bench.store, 10**6)
+    assert [thumbnails.get("ab" * 32) for _ in range(2)] == [("", False)] * 2
+    assert (thumbnails.num_missing, thumbnails.num_left_out) == (1, 0)
+
+
+@pytest.mark.parametrize(("length", "shown", "gap"), [(5, "t0 t1 t2 t3 t4", 0), (6, "t0 t1 t2 t4 t5", 1)])
+def test_of_an_odd_number_of_tiles_the_beginning_has_one_more(bench, length, shown, gap):
+    bench.add("start", [f"t{i}" for i in range(length)], max_length=2 * length)
+    found, _ = made(bench, max_tiles=5)
+    assert " ".join(tile.text for tile in found.tiles[1:]) == shown
+    assert [tile.gap for tile in found.tiles] == [0, 0, 0, 0, gap, 0]
+    assert found.num_left_out == gap
+
+
+def test_the_first_1200_characters_of_texts_are_shown(bench):
+    bench.add("p" * 1201, ["x" * 1201], network=("tell",))
+    bench.add("start", ["y" * 1201])
+    for number, tiles in enumerate((["p" * 1200, "x" * 1200], ["start", "y" * 1200])):
+        assert [tile.text for tile in made(bench, number)[0].tiles] == tiles
+
+
+def test_a_tile_says_what_made_it_and_one_picture_has_one_text(bench):
+    """Of a network that describes a picture twice the second text has a tile of its own."""
+    bench.add("start", ["one"])
+    (tile,) = made(bench)[0].tiles[1:]
+    assert (tile.step, tile.model, tile.digest, tile.is_small) == (
+        0,
+        "draw",
+        image_digest(picture(0)).hex(),
+        True,
+    )
+    bench.add("start", ["two", "three"], network=("tell",))
+    assert [tile.model for tile in made(bench, 1)[0].tiles] == ["", "tell", "tell"]
+
+
+def test_a_run_that_began_with_a_picture_shows_it(bench):
+    bench.add("start", ["one"])
+    (row,) = reading.runs(bench.store, "demo")
+    digest = image_digest(picture(0)).hex()
+    found = strip(bench.store, replace(row, prompt=f"image:{digest}"), Thumbnails(bench.store, 10**6))
+    assert (found.tiles[0].text, found.tiles[0].image) == ("", thumbnail(picture(0))[0])

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from panic.analysis.video import GAP, Tiles, VideoError, frames, reels_of, write_video
+from panic.analysis import video
+from panic.analysis.video import GAP, Reel, Tiles, VideoError, frames, reels_of, write_video
 from panic.errors import NotFound, UsageError
+from panic.store import contents
 from tests.analysis.conftest import Bench, picture
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -104,3 +107,94 @@ def test_other_endings_and_no_pictures_are_refused(bench, tmp_path):
     if shutil.which("ffmpeg"):
         with pytest.raises(NotFound, match="no pictures yet"):
             write_video(bench.store, "demo", tmp_path / "demo.mp4")
+
+
+def reel(digests: str, loop_from: int | None = None) -> Reel:
+    return Reel(run=None, digests=[*digests], loop_from=loop_from)  # type: ignore[arg-type]
+
+
+def test_a_cycle_without_pictures_does_not_move():
+    """A run that got stuck after its last picture keeps it, as one that has ended otherwise."""
+    assert [reel("ab", 2).at(turn) for turn in range(4)] == [
+        ("a", True), ("b", True), ("b", False), ("b", False)
+    ]  # fmt: skip
+    assert [reel("abc", 1).at(turn)[0] for turn in range(7)] == [*"abcbcbc"]
+    assert reel("abc", 1).at(6) == ("c", True)
+    assert [reel("abc", 0).at(turn)[0] for turn in range(3, 7)] == [*"abca"]
+
+
+def test_pictures_lie_in_the_middle_of_their_tiles(bench, monkeypatch):
+    wide = Image.new("RGB", (8, 4), (250, 0, 0))
+    monkeypatch.setattr(contents, "image", lambda store, digest: wide.transpose(int(digest)))
+    for turn, lies in ((0, False), (2, True)):  # flipped; turned by 90 degrees
+        found = np.asarray(Tiles(store=bench.store, size=16).get(str(turn), True))
+        found = found.swapaxes(0, 1) if lies else found
+        rows = (found[:, :, 0] > 200).all(axis=1)
+        assert rows.tolist() == [False] * 4 + [True] * 8 + [False] * 4
+    assert np.asarray(Tiles(store=bench.store, size=16).get("0", False))[:, :, 0].max() == pytest.approx(
+        87, abs=1
+    )
+
+
+@pytest.mark.parametrize(("size", "colours"), [(6, 2), (4, 3)])
+def test_small_pictures_are_enlarged_in_squares_and_others_smoothly(bench, monkeypatch, size, colours):
+    """More than twice as large a pixel stays a square of one colour."""
+    two = Image.fromarray(np.array([[[0] * 3, [200] * 3]] * 2, np.uint8))
+    monkeypatch.setattr(contents, "image", lambda store, digest: two)
+    found = np.asarray(Tiles(store=bench.store, size=size).get("x", True))
+    assert (len(np.unique(found)) == 2) == (colours == 2)
+
+
+def test_the_tiles_that_were_asked_for_last_are_kept(bench, monkeypatch):
+    made = []
+    monkeypatch.setattr(video, "MAX_TILES_KEPT", 2)
+    tiles = Tiles(store=bench.store, size=4)
+    monkeypatch.setattr(Tiles, "_made", lambda self, digest, is_live: made.append(digest) or digest)
+    for digest in "abacacb":
+        assert tiles.get(digest, True) == digest
+    assert made == [*"abcb"]
+    assert [key for key, _ in tiles.kept] == [*"cb"]
+
+
+RECORDS = """for last; do :; done
+echo "$@" > "$(dirname "$0")/asked"
+cat > "$last"
+"""
+
+
+@pytest.mark.parametrize(("suffix", "format"), [(".webm", True), (".GIF", False)])
+def test_ffmpeg_is_given_the_frames_in_order(two, tmp_path, monkeypatch, suffix, format):
+    """A program in its place that keeps what it is told: two tiles of 6 pixels, five frames."""
+    fake(tmp_path / "bin", RECORDS)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    path = tmp_path / f"demo{suffix}"
+    assert write_video(two.store, "demo", path, fps=12.5, size=6) == (2, 5)
+    width, height = 2 * (6 + GAP) + GAP, 6 + 2 * GAP
+    asked = (tmp_path / "bin" / "asked").read_text()
+    assert f"-pix_fmt rgb24 -s {width}x{height} -r 12.5 -i -" in asked
+    assert ("-pix_fmt yuv420p" in asked) == format
+    seen = np.frombuffer(path.read_bytes(), np.uint8).reshape(5, height, width, 3)
+    assert [tile(frame, 0, 6)[0, 0].tolist() for frame in seen] == [
+        list(picture(i).getpixel((0, 0))) for i in (0, 1, 2, 1, 2)
+    ]
+    assert write_video(two.store, "demo", path, max_runs=1, size=1) == (1, 3)
+    assert path.stat().st_size == 3 * 3 * (2 + 2 * GAP) ** 2  # no tile is less than 2 pixels
+    monkeypatch.setattr(video, "MAX_SIDE", 40)
+    for size in (17, 18, 19):  # two of them and what is between come to no more
+        write_video(two.store, "demo", path, size=size)
+        side = min(size, 18)
+        columns, row = (n * (side + GAP) + GAP for n in (2, 1))
+        assert path.stat().st_size == 5 * 3 * (columns + columns % 2) * (row + row % 2)
+
+
+def test_a_failing_ffmpeg_that_says_nothing_is_told_too(two, tmp_path, monkeypatch):
+    fake(tmp_path / "bin", "exit 3")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    with pytest.raises(VideoError, match=r"exit 3.: it did not say why"):
+        write_video(two.store, "demo", tmp_path / "demo.mp4")
+
+
+def test_pictures_of_a_network_without_any_are_none(bench):
+    bench.add("one", ["a"], network=("tell",))
+    bench.add("two", ["a"])
+    assert [reel.run.prompt for reel in reels_of(bench.store, bench.experiment)] == ["two"]

@@ -12,6 +12,7 @@ import pytest
 
 from panic.devices.cache import ModelCache
 from panic.devices.construction import CHUNK_BYTES, ReadAhead
+from panic.devices.device import CpuDevice
 from panic.devices.host import HostTier
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit
@@ -140,3 +141,41 @@ def test_the_files_of_a_model_are_those_that_are_loaded(tmp_path: Path) -> None:
     assert registry.files(registry.resolve("synthetic/text-to-image")) == []
     assert registry.files(registry.resolve("sd-turbo")) == []
     assert len(registry.files(registry.resolve("PocketDiffusion"))) >= 1
+
+
+@pytest.mark.parametrize(("free", "read"), [(149, 0), (150, 100)])
+def test_files_that_would_push_others_out_of_memory_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, read: int
+) -> None:
+    """They are read where half as much again as they take is free."""
+    (tmp_path / "one").write_bytes(b"x" * 60)
+    (tmp_path / "two").write_bytes(b"x" * 40)
+    monkeypatch.setattr(CpuDevice, "free_bytes", lambda self: free)
+    reader = ReadAhead(lambda name: [tmp_path / "one", tmp_path / "two"])
+    reader.start("a")
+    reader.wait()
+    assert reader.num_bytes == read
+
+
+def test_one_model_is_read_at_a_time_and_each_once(tmp_path: Path) -> None:
+    asked: list[str] = []
+    go_on = threading.Event()
+
+    def files(name: str) -> list[Path]:
+        asked.append(name)
+        go_on.wait(10)
+        return []
+
+    reader = ReadAhead(files)
+    for name in ("a", "b", "a"):
+        reader.start(name)
+    go_on.set()
+    reader.wait()
+    for name in ("a", "b", "b"):
+        reader.start(name)
+        reader.wait()
+    assert asked == ["a", "b"]
+    reader.forget("a")
+    reader.start("a")
+    reader.close()
+    assert asked == ["a", "b", "a"]

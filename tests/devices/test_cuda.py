@@ -128,7 +128,7 @@ def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 class Bus:
     """Streams and events on paper. What is queued on a stream ends when the bus is let through.
 
-    journal: (stream, act) in the order in which they are queued.
+    journal: (stream, act) in the order in which they are queued. waited_for: events, by number.
     """
 
     def __init__(self) -> None:
@@ -137,6 +137,7 @@ class Bus:
         self.passing = threading.Event()
         self.passing.set()
         self.events: list[Event] = []
+        self.waited_for: list[int] = []
 
     def note(self, act: str) -> None:
         self.journal.append((self.current, act))
@@ -168,6 +169,7 @@ class Event:
 
     def synchronize(self) -> None:
         self.bus.wait()
+        self.bus.waited_for.append(self.number)
 
 
 @dataclass
@@ -218,6 +220,7 @@ def test_copies_ahead_are_on_the_side_stream_after_what_had_the_memory_before(bu
         *[("side", act) for number in range(3) for act in (f"copy {number}", f"event {number + 1}")],
         ("side", "is waited for"),
     ]
+    assert bus.waited_for == [1, 2], "the oldest first"
     assert transfer.cancel() == 3
 
 
@@ -275,6 +278,19 @@ def test_copies_without_prefetch_are_done_when_they_return(bus: Bus) -> None:
     transfer = CudaDevice(0).transfer(blocks, ahead=False)
     assert bus.journal == [(bus.current, act) for act in ("copy 0", "copy 1", "is waited for")]
     assert transfer.cancel() == 2
+
+
+def test_the_time_of_copies_without_prefetch_is_until_they_have_ended(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+
+    def wait() -> None:
+        clock.now += 3
+
+    monkeypatch.setattr(cuda, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(bus, "wait", wait)
+    assert CudaDevice(0).transfer([Copied(0, bus)], ahead=False).wait() == 3
 
 
 # Page-locked memory

@@ -143,3 +143,68 @@ def test_lines_that_make_no_sense_are_left_out(tmp_path: Path, line: bytes) -> N
     path.write_bytes(line + b"\n" + json.dumps(sound).encode() + b"\n")
     total = summarise(read_events([path]))
     assert (total.moved_bytes, total.calls, total.least_bytes) == (5, 0, 0)
+
+
+def test_a_file_of_events_ends_with_the_line_that_is_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the calls that were counted by then are in it or nowhere; what follows is not written."""
+    path = tmp_path / "deep" / "events.jsonl"
+    log = EventLog(path)
+    log.add("evict", model="a", reason="room")
+    size = path.stat().st_size
+    monkeypatch.setattr("panic.devices.events.MAX_BYTES", 3 * size)
+    for _ in range(9):
+        log.add("evict", model="a", reason="room")
+    log.add_call("a", 1, 0, 2, "device")
+    log.close()
+    assert path.read_text().count("\n") == 4
+    assert summarise(read_events([path])).evictions_by_reason == {"room": 4}
+    EventLog(path).close()
+    assert summarise(read_events([path])).evictions_by_reason == {"room": 4}, "a file is gone on with"
+
+
+def test_events_are_added_up_by_hand() -> None:
+    """What came from the disk is not timed, cancelled bytes count as not moved, layers are apart."""
+    total = summarise(
+        [
+            {"event": "start"},
+            {"event": "use", "model": "a", "size": 10, "working": 0, "capacity": 12},
+            {"event": "load", "bytes": 10, "seconds": 4.0, "tier": "disk"},
+            {"event": "load", "bytes": 6, "seconds": 2.0},
+            {"event": "prefetch", "bytes": 5},
+            {"event": "cancelled", "bytes": 3},
+            {"event": "arrived", "seconds": 0.5},
+            {"event": "calls", "device": 3, "prefetch": 2, "disk": 1, "nowhere": 7},
+            {"event": "evict", "model": "a"},
+            {"event": "out_of_memory"},
+            {"event": "streamed", "model": "b", "bytes": 100},
+        ]
+    )
+    assert (total.calls, total.hits) == (6, 5)
+    assert total.loads_by_tier == {"disk": 1, "host": 1}
+    assert total.bytes_by_tier == {"disk": 10, "host": 6 + 5 - 3}
+    assert (total.moved_bytes, total.bytes_per_s, total.load_s, total.stall_s) == (18, 3.0, 2.0, 6.5)
+    assert (total.prefetches, total.prefetch_hits, total.out_of_memory) == (1, 1, 1)
+    assert (total.evictions_by_reason, total.streamed_calls, total.streamed_bytes) == ({"": 1}, {"b": 1}, 100)
+    assert (total.least_bytes, total.regret) == (10, 0.8)
+    assert (summarise([]).bytes_per_s, summarise([]).regret) == (0.0, None)
+
+
+def test_a_stretch_is_of_one_model_and_need_and_ends_where_layers_come(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path)
+    for model, working in (("a", 0), ("a", 0), ("a", 1), ("b", 1)):
+        log.add_call(model, 10, working, 20, "device")
+    log.add("streamed", model="c", bytes=1)
+    log.add_call("b", 10, 1, 20, "host")
+    log.close()
+    told = [
+        (event["event"], event.get("model"), event.get("device"), event.get("host"))
+        for event in read_events([path])
+    ]
+    assert told == [
+        ("use", "a", None, None), ("calls", None, 2, None), ("use", "a", None, None),
+        ("calls", None, 1, None), ("use", "b", None, None), ("calls", None, 1, None),
+        ("streamed", "c", None, None), ("use", "b", None, None), ("calls", None, None, 1),
+    ]  # fmt: skip

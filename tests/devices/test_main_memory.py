@@ -233,3 +233,47 @@ def test_idle_models_can_be_dropped() -> None:
         assert not cache.offload("b")
     cache.close()
     assert cache.resident == frozenset()
+
+
+@pytest.mark.parametrize(("size", "is_gone"), [(16, False), (17, True)])
+def test_memory_of_a_small_model_is_left_to_the_next_collection(size: int, is_gone: bool) -> None:
+    """Asking it back at once takes longer than it is worth."""
+    gc.disable()
+    try:
+        cache = cache_of(size=size)
+        call(cache, "a")
+        cache.evict_idle()
+        assert (len(loaded) == 0) == is_gone
+    finally:
+        gc.enable()
+        gc.collect()
+
+
+def test_numbers_of_a_cache_are_those_of_what_happened() -> None:
+    failures: list[BaseException] = []
+    cache = cache_of(failures, size=60)
+    cache.bring("a")
+    cache.bring("a")
+    call(cache, "a")
+    call(cache, "b")
+    stats = cache.stats
+    assert (stats.builds, stats.loads, stats.hits, stats.evictions) == (2, 2, 1, 1)
+    failures.append(ValueError("cut off"))
+    with pytest.raises(ValueError, match="cut off"):
+        call(cache, "c")
+    assert (stats.builds, stats.loads, stats.evictions, stats.out_of_memory) == (3, 2, 2, 0)
+    cache.ran_out("b")
+    assert stats.out_of_memory == 1
+    assert cache.evict_idle() == 0
+
+
+def test_what_is_withheld_is_told_and_a_model_that_is_not_loaded_holds_nothing() -> None:
+    cache = cache_of(size=101, headroom_bytes=10 * MIB, memory_fraction=0.95)
+    with pytest.raises(ModelDoesNotFit) as caught:
+        call(cache, "a")
+    assert caught.value.message == (
+        "a needs 101.0 MiB more on cpu: 85.0 MiB are free of 100.0 MiB (10.0 MiB kept as headroom, "
+        "5.0 MiB beyond the memory fraction)"
+    )
+    with pytest.raises(ModelDoesNotFit, match=r"0 B are free of 100.0 MiB \(101.0 MiB kept as headroom\)"):
+        call(cache_of(size=1, headroom_bytes=101 * MIB), "a")

@@ -10,7 +10,7 @@ import torch
 
 from panic.devices.cache import ModelCache
 from panic.devices.events import EventLog, read_events, summarise
-from panic.devices.offload import arrange
+from panic.devices.offload import arrange, streamed
 from panic.devices.parcels import slab
 from panic.devices.simulated import SimulatedDevice
 from panic.devices.transfers import format_bytes
@@ -205,6 +205,7 @@ def test_layers_stay_as_long_as_there_is_room_beside_the_call() -> None:
         256 * KIB,
         2 * MIB,
     )
+    assert [len(numbers) for _, numbers in arrangement.layers] == [0] * 7 + [1] * 9
     least = arrange(parcel, sizes, 2 * MIB, fill=False)
     assert least is not None
     assert (least.stays, least.num_bytes) == ((), 256 * KIB)
@@ -212,6 +213,24 @@ def test_layers_stay_as_long_as_there_is_room_beside_the_call() -> None:
     assert everything is not None
     assert (len(everything.stays), everything.window_bytes) == (16, 0)
     assert arrange(parcel, sizes, 200 * KIB) is None
+
+
+def test_layers_are_dropped_only_for_others_that_have_no_room() -> None:
+    device = SimulatedDevice(name="sim", capacity_bytes=512 * KIB)
+    first, second, wide = (torch.nn.Linear(256, width, bias=False) for width in (256, 256, 512))
+    parcel = slab([torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([first, second, wide])})], device)
+    sizes = [block.num_bytes for block in parcel.blocks]
+    arrangement = arrange(parcel, sizes, 512 * KIB, fill=False)
+    assert arrangement is not None
+    with streamed(parcel, sizes, arrangement, device) as copied:
+        for layer in (first, second, first, second):
+            layer(torch.zeros(1, 256))
+        assert copied() == 512 * KIB
+        wide(torch.zeros(1, 256))
+        assert copied() == 1024 * KIB
+        first(torch.zeros(1, 256))
+        assert copied() == 1280 * KIB
+    assert device.free_bytes() == 512 * KIB
 
 
 def test_what_is_in_no_layer_stays_and_a_layer_that_is_too_large_is_taken_apart() -> None:

@@ -15,7 +15,7 @@ from panic.devices.events import EventLog, read_events
 from panic.devices.residency import smooth
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit, OutOfMemory
-from tests.devices.paper import evict, held_bytes, paper_cache
+from tests.devices.paper import PaperBlock, evict, held_bytes, paper_cache
 
 GB, MB = 10**9, 10**6
 
@@ -425,6 +425,18 @@ def test_events_tell_what_was_brought_what_arrived_and_what_was_cancelled(tmp_pa
     assert cache.stats.prefetch_hits == 1
 
 
+def test_seconds_of_waiting_are_told_to_the_microsecond(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    cache, _ = paper_cache(sim(100, rate_bytes_per_s=3.0), {"a": [1], "b": [1]}, events=log)
+    call(cache, "b")
+    evict(cache, "b")
+    call(cache, "a", ["b", "a"])
+    call(cache, "b", ["a", "b"])
+    cache.close()
+    events = read_events([tmp_path / "events.jsonl"])
+    assert [event["seconds"] for event in events if event["event"] == "arrived"] == [0.333333]
+
+
 def test_what_a_call_needs_is_told_where_it_is_more_than_was_known(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     cache, models = paper_cache(sim(100), {"a": [10]}, needs=5, events=log)
@@ -495,6 +507,25 @@ def test_prefetching_moves_no_more_bytes_of_models_that_move_as_a_whole(order: s
         assert cache.stats.prefetches == 0
         moved[prefetching] = cache.stats.loaded_bytes
     assert moved[True] == moved[False]
+
+
+@pytest.mark.parametrize("keeps_host", [True, False])
+def test_what_half_a_load_has_left_nowhere_is_built_again(
+    keeps_host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, models = paper_cache(sim(100), {"a": [10]}, whole=True, keeps_host=keeps_host)
+
+    def fill(block: PaperBlock) -> None:
+        raise OSError("disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PaperBlock, "fill", fill)
+        with pytest.raises(OSError, match="disk"):
+            call(cache, "a")
+    half = models["a"]
+    call(cache, "a")
+    assert (models["a"] is half) == keeps_host
+    assert cache.stats.builds == (1 if keeps_host else 2)
 
 
 def test_a_model_that_moves_as_a_whole_keeps_the_others_from_moving_more() -> None:

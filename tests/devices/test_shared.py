@@ -323,3 +323,50 @@ def test_there_is_a_file_for_each_model_and_one_more_until_nobody_holds_them() -
     gc.collect()
     assert files() == before
     assert share_weights([], 2) is share_weights(["a"], 1) is None
+
+
+def test_shared_bytes_are_divided_among_processes_and_rounded_up(weights: SharedWeights) -> None:
+    assert [weights.part(num_bytes) for num_bytes in (0, 1, 2, 3)] == [0, 1, 1, 2]
+    assert sorted(weights.fds) == sorted({*weights.numbers.values(), weights.turn_number})
+    assert len(weights.fds) == 4
+    assert not weights.has("unknown")
+    assert weights.mapped("a") is None
+    assert weights.room() == pytest.approx(CpuDevice().free_bytes(), rel=0.5)
+
+
+def test_files_that_were_made_are_closed_where_not_all_can_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[int] = []
+    create = os.memfd_create
+
+    def memfd_create(*how: object) -> int:
+        if len(made) == 2:
+            raise OSError(24, "Too many open files")
+        made.append(create(*how))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    assert share_weights(["a", "b"], 3) is None
+    assert "each of 3 processes has its own: [Errno 24] Too many open files" in caplog.text
+    for number in made:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+
+def test_what_is_written_to_a_private_mapping_is_no_other_process_s(weights: SharedWeights) -> None:
+    with weights.turn():
+        weights.allocate("a", 256).data.fill_(1)
+        weights.filled("a")
+        weights.filled("a")  # once more changes nothing
+        mine, ours = weights.mapped("a", is_private=True), weights.mapped("a")
+        assert mine is not None
+        assert ours is not None
+        assert (mine.data.numel(), ours.data.numel()) == (256, 256)
+        mine.data.fill_(2)
+        assert ours.data.eq(1).all()
+        ours.data.fill_(3)
+        assert weights.mapped("a").data.eq(3).all()  # type: ignore[union-attr]
+        own = weights.allocate("a", 256)  # it is there already, so this is this one's own
+        assert not own.is_shared
+        assert weights.has("a")

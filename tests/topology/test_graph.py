@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.sparse import coo_matrix, csr_matrix
 
-from panic.topology import TopologyError, estimate_bytes
+from panic.topology import TopologyError, estimate_bytes, graph
 from panic.topology.graph import Graph, _by_blocks, given, neighbours, within
 
 LINE = np.array([[0.0], [1.0], [3.0], [7.0]])
@@ -117,3 +117,29 @@ def test_stored_zeros_are_edges_and_stored_infinities_are_none():
     for wrong, message in ((-1.0, "negative"), (np.nan, "NaN")):
         with pytest.raises(TopologyError, match=message):
             given(coo_matrix(([wrong], ([0], [1])), shape=(2, 2)))
+
+
+@pytest.mark.parametrize("height", [1, 7, 29])
+def test_blocks_of_any_height_give_the_edges_of_one_block(height, monkeypatch):
+    """Large clouds are looked at block by block, for the memory's sake."""
+    points = np.random.default_rng(0).normal(size=(30, 20))
+    for limit in (5.5, 100.0):
+        whole = _by_blocks(points, limit, 2**62)
+        monkeypatch.setattr(graph, "_BLOCK", height * 30)
+        found = _by_blocks(points, limit, 2**62)
+        for one, other in zip(sorted(edges(found)), sorted(edges(whole)), strict=True):
+            assert one == pytest.approx(other, rel=1e-12)
+        assert (np.diff(found.lengths) >= 0).all()
+        with pytest.raises(TopologyError, match="edges"):
+            _by_blocks(points, limit, estimate_bytes(30, 20, 1, num_edges=len(whole)) - 1)
+        monkeypatch.undo()
+
+
+def test_cosines_of_neighbours_are_half_the_square_of_their_chord():
+    points = np.array([[2.0, 0], [0, 5], [-1, 0], [3, 0.3]])
+    found = edges(neighbours(points, "cosine", 1.0))
+    want = 1 - np.cos(np.arctan2(0.3, 3))
+    assert [(head, tail) for head, tail, _ in found] == [(0, 3), (1, 3), (0, 1), (1, 2)]
+    assert [length for *_, length in found] == pytest.approx([want, 1 - np.sin(np.arctan2(0.3, 3)), 1, 1])
+    chords = edges(neighbours(points, "chordal", np.sqrt(2) + 1e-9))
+    assert [length for *_, length in chords] == pytest.approx([np.sqrt(2 * one) for *_, one in found])

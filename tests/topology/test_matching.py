@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from panic.topology import TopologyError, bottleneck, distance_matrix, distances_to, wasserstein
+from panic.topology import TopologyError, bottleneck, distance_matrix, distances_to, matching, wasserstein
 
 BARS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), max_size=7).map(
     lambda bars: np.array([(b / 4, (b + length) / 4) for b, length in bars]).reshape(-1, 2)
@@ -220,3 +220,33 @@ def test_wrong_calls_are_refused():
         distance_matrix([], "sliced")
     with pytest.raises(TopologyError, match="bottleneck has no order"):
         distance_matrix([], "bottleneck", order=2)
+
+
+@pytest.mark.parametrize(
+    ("size", "workers", "processes"), [(39, 8, None), (40, 8, 2), (60, 2, 2), (99, 1, None)]
+)
+def test_few_diagrams_are_not_worth_a_process(size, workers, processes, monkeypatch):
+    started = []
+
+    class Pool:
+        """Notes how many processes are asked for, and works here."""
+
+        def __init__(self, count, mp_context):
+            started.append((count, mp_context.get_start_method()))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def map(self, function, places, chunksize):
+            assert chunksize == size // (8 * processes)
+            return map(function, places)
+
+    monkeypatch.setattr(matching, "ProcessPoolExecutor", Pool)
+    bars = [[[0.0, 1.0 + number]] for number in range(size)]
+    found = distance_matrix(bars, "bottleneck", workers=workers)
+    assert started == ([] if processes is None else [(processes, "spawn")])
+    assert found[2, 5] == found[5, 2] == 3.0
+    assert not found.diagonal().any()

@@ -127,7 +127,8 @@ def _medians(entropies: pl.DataFrame) -> str:
         f"{row['group']} {row['entropy']:.2f} (of at most {log(max(row['num_bars'], 1)):.2f})"
         for row in medians.head(4).iter_rows(named=True)
     ]
-    return f"Median entropy of the components: {'; '.join(parts)}. Equal bars reach the maximum."
+    more = f"; and {len(medians) - 4} more" if len(medians) > 4 else ""
+    return f"Median entropy of the components: {'; '.join(parts)}{more}. Equal bars reach the maximum."
 
 
 def entropy_by_group(frame: pl.DataFrame, title: str = "Persistence entropy") -> Any:

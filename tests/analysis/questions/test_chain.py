@@ -11,6 +11,7 @@ import pytest
 from panic.analysis import AnalysisError
 from panic.analysis.questions import chain
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def two_states(count: int, rng: np.random.Generator) -> str:
@@ -50,6 +51,7 @@ def test_a_ring_makes_no_news_and_has_no_relaxation_time(bench):
     assert answer.chains[0].entropy_rate == 0
     assert np.isinf(answer.chains[0].slowest)
     assert "no relaxation time" in chain.sentence(answer)
+    assert_shown(chain, answer)
 
 
 def test_one_move_into_a_cluster_does_not_make_it_the_long_run(bench):
@@ -103,7 +105,8 @@ def test_without_a_long_run_the_share_seen_is_drawn(bench):
     bench.embed({one: corner(i) for i, one in enumerate("abcd")})
     answer = chain.table(bench.evidence, TEXT)
     assert answer.clusters["long_run"].is_nan().all()
-    made = chain.chart(answer)["as far as was seen"].to_dict()
+    charts = assert_shown(chain, answer, "without a long run")
+    made = charts["as far as was seen"].to_dict()
     assert made["encoding"]["x"]["field"] == "seen"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from panic.analysis.questions import clusters
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 from tests.analysis.test_charts import rows_of
 
 
@@ -42,7 +43,7 @@ def test_a_long_cycle_is_seen_in_the_timeline(bench):
         bench.walk("abc" * 100, seed=-1, repeat=repeat)
     bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
     answer = clusters.table(bench.evidence, TEXT)
-    made = clusters.chart(answer)
+    made = assert_shown(clusters, answer)
     [rows] = rows_of(made)
     one = rows.filter(pl.col("run") == rows["run"][0]).sort("step")
     assert (one["step"][0], one["step"][-1], len(one)) == (1, 599, 100)

@@ -8,6 +8,7 @@ import pytest
 
 from panic.analysis.questions import diagrams
 from tests.analysis.conftest import TEXT
+from tests.analysis.looks import assert_shown
 
 
 def test_bars_are_those_of_the_largest_diagram(full):
@@ -38,5 +39,6 @@ def test_a_loop_lives_between_two_distances():
     bars = pl.DataFrame({"dimension": [0, 1], "birth": [0.0, 0.31], "death": [0.5, 1.8]}).with_columns(
         model=pl.lit("embed"), network=pl.lit("a"), run=7
     )
+    assert_shown(diagrams, bars)
     said = diagrams.sentence(bars)
     assert "the longest lives from a distance of 0.31 to one of 1.8 (run 7, a)" in said

@@ -8,6 +8,7 @@ import pytest
 from panic.analysis import AnalysisError
 from panic.analysis.questions import dimension
 from tests.analysis.conftest import TEXT
+from tests.analysis.looks import assert_shown
 
 
 def test_points_of_a_great_circle_fill_one_dimension_and_walks_more(bench):
@@ -22,6 +23,7 @@ def test_points_of_a_great_circle_fill_one_dimension_and_walks_more(bench):
     row = band.row(0, named=True)
     assert row["value"] == pytest.approx(1, abs=0.25)
     assert row["value"] < row["low"]
+    assert_shown(dimension, band)
 
 
 def test_few_outputs_are_refused(bench):

@@ -9,6 +9,7 @@ from panic.analysis import load
 from panic.analysis.questions import drift
 from panic.store import Commit, NewEmbedding, contents, writing
 from tests.analysis.conftest import TEXT, angle_vector, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_drift_is_one_minus_the_cosine_at_the_steps_of_texts(bench):
@@ -106,7 +107,7 @@ def test_every_chart_of_distances_says_how_far_unrelated_starts_are(bench):
     for number in (0, 1):
         bench.add(f"start {number}", list("ab"), seed=-1, max_length=4)
     bench.embed({"start 0": corner(0), "start 1": corner(1), "a": corner(2), "b": corner(3)})
-    charts = drift.chart(drift.table(bench.evidence, TEXT))
+    charts = assert_shown(drift, drift.table(bench.evidence, TEXT))
     assert list(charts) == ["from the prompt", "from one text to the next"]
     for chart in charts.values():
         made = chart.to_dict()

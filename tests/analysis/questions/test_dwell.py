@@ -11,6 +11,7 @@ from panic.analysis.clustering import Clustering
 from panic.analysis.questions import dwell
 from panic.analysis.states import States, states
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_dwells_are_censored_at_the_end_of_each_run(bench):
@@ -38,6 +39,7 @@ def test_long_dwells_are_above_and_alternation_is_below_random_order(bench):
     assert rows[turns]["value"] < rows[turns]["low"]
     # Shuffled, 15 places between outputs are changes with probability 8/15 each: 2 / (1 + 8) of 16 a dwell.
     assert rows[turns]["mean"] == pytest.approx(16 / 9, rel=0.15)
+    assert_shown(dwell, answer)
     told = dwell.sentence(answer)
     assert f"in 1 of 2 runs (run {stays}) and below" in told
     assert f"in 1 of 2 runs (run {turns})." in told

@@ -16,6 +16,7 @@ from panic.models.synthetic import named_state
 from panic.store import Commit, NewDiagram, Store, reading, writing
 from panic.topology import distance_matrix
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.looks import assert_shown
 from tests.analysis.test_factors import PLAIN
 from tests.engine.conftest import make_config
 
@@ -114,6 +115,7 @@ def test_a_network_that_moves_every_prompt_elsewhere_is_named(bench):
         for prompt in range(6) for shift, network in enumerate(NETWORKS) for repeat in range(4)
     })  # fmt: skip
     answer = effects.table(bench.evidence, TEXT)
+    assert_shown(effects, answer)
     plain = answer.tests.filter(pl.col("factor") == "network", pl.col("within") == "")
     assert plain["p_adjusted"][0] > 0.05
     assert "the network, in another way for each prompt (" in effects.sentence(answer)

@@ -11,6 +11,7 @@ from panic.analysis.questions import diagrams, entropies
 from panic.config.diagrams import DiagramSettings
 from panic.topology import diagram
 from tests.analysis.conftest import TEXT, angle_vector, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_entropy_of_equal_bars_is_the_logarithm_of_their_number(full):
@@ -28,6 +29,34 @@ def test_a_run_that_repeats_itself_has_less_entropy_than_walks(bench):
     found = entropies.against_walks(bench.evidence, TEXT).row(0, named=True)
     assert found["value"] == pytest.approx(np.log(3), rel=1e-6)
     assert found["value"] < found["low"]
+
+
+def test_the_bars_shown_are_those_of_the_run_that_has_most_of_them_that_end(bench):
+    """Two letters make one bar that ends, four make three; and the walks are as long as the runs."""
+    texts = ["ab" * 10, "abcd" * 5, "abc" * 6 + "ab"]
+    runs = [bench.walk(letters, seed=-1, repeat=repeat) for repeat, letters in enumerate(texts)]
+    bench.embed({letter: corner(i) for i, letter in enumerate("abcd")})
+    for run, letters in zip(runs, texts, strict=True):
+        bench.diagram(run, np.array([corner("abcd".index(letter)) for letter in letters]))
+    answer = entropies.table(bench.evidence, TEXT)
+    assert answer.run == runs[1]
+    assert answer.bars["run"].unique().to_list() == [runs[1]]
+    assert answer.bars.filter(dimension=0)["death"].is_finite().sum() == 3
+    assert sorted(answer.entropies.filter(dimension=0)["num_bars"]) == [1, 2, 3]
+    assert_shown(entropies, answer)
+
+
+def test_a_run_that_is_too_short_for_walks_has_no_band(full):
+    answer = entropies.table(full.evidence, TEXT)
+    assert answer.band is None
+    assert_shown(entropies, answer, "short runs")
+
+
+def test_without_bars_that_end_there_is_no_answer(bench):
+    run = bench.walk("a")
+    bench.embed({"a": corner(0)})
+    bench.diagram(run, corner(0)[None])
+    assert entropies.table(bench.evidence, TEXT) is None
 
 
 def test_bars_of_several_settings_are_not_mixed(make_bench):

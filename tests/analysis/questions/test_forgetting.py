@@ -6,6 +6,7 @@ import pytest
 
 from panic.analysis import AnalysisError, load
 from panic.analysis.questions import forgetting
+from tests.analysis.looks import assert_shown
 
 
 def words(count: int) -> str:
@@ -37,6 +38,7 @@ def test_a_part_of_the_length_is_kept(bench):
     answer = forgetting.table(bench.evidence)
     assert answer["strength"][0] == pytest.approx(0.5)
     assert answer["position"][0] == pytest.approx(6)
+    assert_shown(forgetting, answer)
     assert answer["p_value"][0] < 0.01
 
 

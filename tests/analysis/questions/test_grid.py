@@ -6,6 +6,7 @@ from panic.analysis import load
 from panic.analysis.questions import grid
 from panic.analysis.questions.grid import final_images
 from panic.store import contents
+from tests.analysis.looks import assert_shown
 
 
 def test_final_images_are_those_of_the_last_drawing_step(full):
@@ -32,6 +33,8 @@ def test_rows_that_are_alike_are_read_the_right_way_round(bench):
     for network in (("draw", "tell"), ("tell", "draw")):
         for prompt in ("one", "two"):
             bench.add(prompt, ["a"], network=network, seed=-1, max_length=len(network))
-    said = grid.sentence(grid.table(bench.evidence))
+    answer = grid.table(bench.evidence)
+    assert_shown(grid, answer)
+    said = grid.sentence(answer)
     assert "Where the pictures of one row are alike, the network made no difference to that prompt." in said
     assert said.endswith("Where those of one column are alike, the prompt is forgotten there.")

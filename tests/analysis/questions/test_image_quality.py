@@ -10,6 +10,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import image_quality
 from panic.store import Commit, NewFailure, NewInvocation, NewOutput, NewRun, writing
 from panic.store.codec import encode_image, image_digest, text_digest
+from tests.analysis.looks import assert_shown
 
 
 def square(contrast: float, number: int) -> Image.Image:
@@ -58,7 +59,8 @@ def test_images_that_fade(bench):
         "Measured: 48 different images. Means over runs, of the first and of the last third: draw: "
     )
     assert "RMS contrast falls from 0.30" in said
-    assert list(image_quality.chart(answer)) == list(image_quality.MEASURES.values())
+    charts = assert_shown(image_quality, answer)
+    assert list(charts) == list(image_quality.MEASURES.values())
 
 
 def test_images_of_failed_runs_are_left_out(bench):

@@ -10,6 +10,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import initial_cluster
 from panic.analysis.questions.initial_cluster import tables
 from tests.analysis.conftest import TEXT
+from tests.analysis.looks import assert_shown
 
 
 def fill(bench, path, *, num_prompts: int = 6, repeats: int = 2) -> None:
@@ -45,7 +46,7 @@ def test_runs_that_come_back_do_so_more_often_than_chance(bench):
     said = initial_cluster.sentence(answer)
     assert "draw → tell more often than chance (100% of 12 runs of 6 prompts late on, chance 17%" in said
     assert "100% ever left it, of which 100% were in it again" in said
-    assert initial_cluster.chart(answer).to_dict()
+    assert_shown(initial_cluster, answer)
 
 
 def test_outputs_between_those_that_are_drawn_count(bench):

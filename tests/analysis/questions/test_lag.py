@@ -10,6 +10,7 @@ from panic.analysis import AnalysisError
 from panic.analysis.movement import Movement
 from panic.analysis.questions import lag
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_distance_by_lag_is_the_median_over_runs_of_texts_only(bench):
@@ -40,6 +41,7 @@ def test_stuck_runs_are_apart_and_no_return_is_claimed_of_them(bench):
         "draw → tell", "draw → tell, stuck"
     ]  # fmt: skip
     assert list(answer.movements) == ["draw → tell"]
+    assert_shown(lag, answer)
     assert answer.movements["draw → tell"].num_runs == 3
     assert "1 run is stuck and drawn apart." in lag.sentence(answer)
     curve = lag.chart(answer).to_dict()["layer"][-1]["layer"][-1]["encoding"]

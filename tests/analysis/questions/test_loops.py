@@ -8,6 +8,7 @@ import pytest
 from panic.analysis import AnalysisError
 from panic.analysis.questions import entropies, loops
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 LETTERS = "abcdefghijklmnopqrst"
 
@@ -21,6 +22,7 @@ def test_a_circle_has_a_longer_loop_than_walks_with_its_steps(bench):
     row = found.row(0, named=True)
     assert row["value"] == pytest.approx(1.7820 - 0.3129, abs=1e-3)
     assert row["low"] <= row["mean"] <= row["high"]
+    assert_shown(loops, found)
     even = entropies.against_walks(bench.evidence, TEXT).row(0, named=True)
     assert even["value"] == pytest.approx(np.log(19), rel=1e-6)  # equal bars: the largest there can be
     assert even["low"] < even["value"]

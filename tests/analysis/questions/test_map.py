@@ -11,6 +11,7 @@ from panic.analysis import AnalysisError, load
 from panic.analysis.questions import map
 from panic.analysis.questions.map import place_map
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_a_map_keeps_the_distances_of_a_plane(bench):
@@ -76,7 +77,9 @@ def test_a_map_of_two_outputs_is_refused(bench):
 def test_a_map_says_how_many_points_it_has_where_outputs_are_equal(bench):
     bench.walk("abcabcabc", seed=-1)
     bench.embed({one: corner(i) for i, one in enumerate("abc")})
-    said = map.sentence(map.table(bench.evidence, TEXT))
+    answer = map.table(bench.evidence, TEXT)
+    assert_shown(map, answer)
+    said = map.sentence(answer)
     assert said.startswith(
         "9 texts that were computed, of 1 run, at 3 points, where equal ones hide each other,"
     )

@@ -10,6 +10,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import matched_pairs
 from panic.analysis.questions.matched_pairs import PAIRS, REPEATS, UNRELATED, one_word_apart
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.looks import assert_shown
 
 PROMPTS = {
     "a red house here": 0.0, "a blue house here": 10.0, "two old ships sail": 90.0,
@@ -79,7 +80,8 @@ def test_pairs_that_stay_together(bench):
     said = matched_pairs.sentence(answer)
     assert "late they are nearer than unrelated prompts" in said
     assert "at model call 1 and" in said
-    assert list(matched_pairs.chart(answer)) == ["draw → tell"]
+    charts = assert_shown(matched_pairs, answer)
+    assert list(charts) == ["draw → tell"]
 
 
 def test_pairs_whose_word_is_forgotten_with_everything_else(bench):

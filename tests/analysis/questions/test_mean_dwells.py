@@ -7,6 +7,7 @@ import pytest
 from panic.analysis import AnalysisError
 from panic.analysis.questions import mean_dwells
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_mean_dwells_are_chances_over_exits_of_runs_with_fresh_noise(bench):
@@ -20,6 +21,7 @@ def test_mean_dwells_are_chances_over_exits_of_runs_with_fresh_noise(bench):
     assert found["a"]["chance"] == pytest.approx(16 / 10)  # 1 / (1 - 6/16)
     assert found["b"]["num_runs"] == 1
     assert "in “b”, 9 outputs" in mean_dwells.sentence(answer)
+    assert_shown(mean_dwells, answer)
 
 
 def test_what_is_never_left_has_no_mean(bench):

@@ -9,6 +9,7 @@ import pytest
 
 from panic.analysis.questions import networks
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.looks import assert_shown
 
 PAIR = (("draw", "tell"), ("tell",))
 
@@ -70,7 +71,7 @@ def test_how_far_is_far_stands_beside_the_distances(bench):
     bench.embed(vectors)
     answer = networks.table(bench.evidence, TEXT)
     assert answer.unrelated == pytest.approx(1)
-    made = networks.chart(answer).to_dict()
+    made = assert_shown(networks, answer).to_dict()
     assert "the median distance of different starts from each other, 1.00." in " ".join(
         made["title"]["subtitle"]
     )

@@ -7,6 +7,7 @@ import pytest
 from panic.analysis import load
 from panic.analysis.questions import novelty
 from panic.analysis.questions.novelty import VISITS, visits
+from tests.analysis.looks import assert_shown
 
 
 def test_what_comes_back_within_and_across_runs(bench):
@@ -43,4 +44,5 @@ def test_images_are_asked_about_too(bench):
     bench.add("a start", ["one", "two"])
     answer = novelty.table(bench.evidence)
     assert [one.modality for one in answer] == ["text", "image"]
-    assert list(novelty.chart(answer)) == ["texts", "images"]
+    charts = assert_shown(novelty, answer)
+    assert list(charts) == ["texts", "images"]

@@ -8,6 +8,7 @@ import pytest
 from panic.analysis import AnalysisError
 from panic.analysis.questions import patterns
 from tests.analysis.conftest import TEXT, angle_vector, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_steps_that_grow_have_no_entropy_and_random_ones_much(bench):
@@ -26,6 +27,7 @@ def test_steps_that_grow_have_no_entropy_and_random_ones_much(bench):
     assert grown["value"] < grown["low"]
     assert drawn["low"] <= drawn["value"] <= drawn["high"]
     assert "below its band in 1 of 2 runs" in patterns.sentence(band)
+    assert_shown(patterns, band)
 
 
 def test_short_runs_are_refused(bench):

@@ -8,6 +8,7 @@ import pytest
 from panic.analysis import AnalysisError
 from panic.analysis.questions import period
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_a_run_that_comes_round_after_three_is_above_its_shuffles(bench):
@@ -22,6 +23,7 @@ def test_a_run_that_comes_round_after_three_is_above_its_shuffles(bench):
     assert row["value"] == pytest.approx(1)
     assert row["value"] > row["high"]
     assert period.sentence(answer).startswith("The one run that is not stuck has a period of 3 texts. ")
+    assert_shown(period, answer)
 
 
 def test_one_text_at_most_steps_is_no_period(bench, monkeypatch):

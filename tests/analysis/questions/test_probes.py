@@ -11,6 +11,7 @@ from panic.analysis.probing import ProbeScore, probe
 from panic.analysis.questions import probes
 from panic.analysis.questions.probes import probe_table
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def test_a_prompt_that_every_text_names_can_be_read_from_it(bench):
@@ -47,6 +48,7 @@ def test_a_start_that_is_forgotten_is_read_early_and_not_late(bench):
     rng = np.random.default_rng(0)
     fill(bench, lambda prompt, _, __, i: (2 * (i < 4)) * np.eye(6)[prompt] + 0.5 * rng.normal(size=6))
     answer = probes.table(bench.evidence, TEXT)
+    assert_shown(probes, answer)
     said = probes.sentence(answer)
     assert "the prompt can be read from the start, still at model call" in said
     assert "and could not be read any more at model call" in said

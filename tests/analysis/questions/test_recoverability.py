@@ -13,6 +13,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import recoverability
 from panic.analysis.questions.recoverability import ranked
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.looks import assert_shown
 
 
 def fill(bench, kept: int, *, num_prompts: int = 6, length: int = 9) -> None:
@@ -70,7 +71,8 @@ def test_a_prompt_that_is_forgotten_is_told_until_then(bench):
     assert [ranks[step] for step in (7, 17)] == pytest.approx([0.5, 0.5])
     assert answer.stretches["p_value"][-1] == 1.0
     assert "and could not be told any more at model call" in recoverability.sentence(answer)
-    assert list(recoverability.chart(answer)) == ["rank", "nearest"]
+    charts = assert_shown(recoverability, answer)
+    assert list(charts) == ["rank", "nearest"]
 
 
 def test_outputs_of_one_place_tell_nothing(bench):

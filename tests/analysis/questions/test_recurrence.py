@@ -8,6 +8,7 @@ from panic.analysis.questions import recurrence
 from panic.store import Commit, NewInvocation, writing
 from panic.store.codec import image_digest
 from tests.analysis.conftest import picture
+from tests.analysis.looks import assert_shown
 
 
 def draws_again(bench, run: int, at: int, first: int) -> None:
@@ -58,4 +59,5 @@ def test_runs_in_which_nothing_comes_again_are_not_drawn(bench):
     bench.walk("abababab", seed=-1, repeat=1)
     answer = recurrence.table(bench.evidence)
     assert len(answer.plots) == 4
-    assert list(recurrence.chart(answer)) == ["texts of run 2, fresh noise"]
+    charts = assert_shown(recurrence, answer)
+    assert list(charts) == ["texts of run 2, fresh noise"]

@@ -11,6 +11,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import semantic_drift
 from panic.analysis.questions.semantic_drift import similarities
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.looks import assert_shown
 
 
 def fill(bench, angles, *, num_prompts: int = 8) -> None:
@@ -53,7 +54,7 @@ def test_how_alike_unrelated_starts_are_stands_beside_it(bench):
     bench.embed(vectors)
     answer = semantic_drift.table(bench.evidence, TEXT)
     assert answer.unrelated == {"text → text": pytest.approx(0.5)}
-    made = semantic_drift.chart(answer)["text → text"].to_dict()
+    made = assert_shown(semantic_drift, answer)["text → text"].to_dict()
     assert "different starts to each other, 0.50." in " ".join(made["title"]["subtitle"])
     assert made["layer"][-1]["mark"]["type"] == "rule"
 

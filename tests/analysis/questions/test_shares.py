@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,7 +12,9 @@ from panic.analysis import AnalysisError, load
 from panic.analysis.clustering import Reference
 from panic.analysis.questions import shares
 from panic.analysis.states import states
+from panic.store import writing
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.looks import assert_shown
 
 
 def test_shares_are_means_over_runs_and_experiments_share_a_frozen_reference(bench):
@@ -64,6 +68,28 @@ def test_a_frozen_reference_labels_the_runs_that_it_was_made_of(bench):
     named = dict(found.select("name", "share").iter_rows())
     assert named == pytest.approx({"a": 6 / 14, "b": 7 / 14, "outside all clusters": 1 / 14})
     assert found["low"].is_nan().all()  # one prompt cannot be resampled
+
+
+def test_the_last_experiments_of_a_store_are_compared_with_one(bench, monkeypatch):
+    monkeypatch.setattr(shares, "MAX_EXPERIMENTS", 3)
+    assert shares.table(bench.evidence, TEXT) is None
+    vectors = {"a": angle_vector(0), "b": angle_vector(90), "c": angle_vector(200)}
+
+    def begin(name, texts):
+        other = copy(bench)
+        other.experiment = writing.start_experiment(bench.store, name, bench.config | {"name": name})
+        other.add("start", list(texts), max_length=2 * len(texts))
+
+    bench.add("start", list("aaaaaabbbbbbbc"), max_length=28)
+    bench.embed(vectors)
+    evidence = bench.evidence
+    assert shares.table(evidence, TEXT) is None, "no other"
+    for name, texts in {"one": "aaac", "two": "aabb", "three": "bccc"}.items():
+        begin(name, texts)
+    answer = shares.table(evidence, TEXT)
+    assert answer.own == "demo"
+    assert answer.shares["experiment"].unique(maintain_order=True).to_list() == ["demo", "two", "three"]
+    assert_shown(shares, answer)
 
 
 def test_an_interval_over_prompts_by_hand():

@@ -14,6 +14,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View
 from panic.analysis.questions import ask, effects, matched_pairs, shock
 from panic.store import Store, reading
+from tests.analysis.looks import assert_shown
 from tests.engine.conftest import make_config
 
 VIEW = View("circle", "text")
@@ -55,6 +56,7 @@ def test_distances_are_those_of_the_states_that_the_shock_has_parted(tmp_path: P
     assert "not shown to be nearer" in shock.sentence(answer)
     (figure,) = ask(shock, found)
     assert list(figure.charts) == ["draw → chain"]
+    assert_shown(shock, answer)
 
 
 def test_a_shock_that_changes_nothing_leaves_runs_at_their_baselines(tmp_path: Path) -> None:

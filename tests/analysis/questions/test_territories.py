@@ -9,6 +9,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import territories
 from panic.analysis.questions.territories import cramers_v
 from tests.analysis.conftest import NETWORK, TEXT
+from tests.analysis.looks import assert_shown
 
 OTHER = ("tell", "tell")
 
@@ -78,6 +79,7 @@ def test_networks_that_take_prompts_elsewhere_are_in_clusters_equally_often(benc
     fill(bench, lambda n, prompt, output: (prompt + 2 * n) % 4)
     answer = territories.table(bench.evidence, TEXT)
     assert answer.cramers_v == pytest.approx(0)
+    assert_shown(territories, answer)
     assert "It could not be shown that networks differ" in territories.sentence(answer)
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from panic.analysis.questions import time
+from tests.analysis.looks import assert_shown
 
 
 def test_times_tell_stages_apart(full):
@@ -37,7 +38,7 @@ def test_sessions_that_have_told_are_summed_by_name_and_the_rest_is_said(full):
     assert (answer.wall_s, answer.told_s) == pytest.approx((10, 10))
     said = time.sentence(answer)
     assert "calling draw 6 s (60%); waiting for a call 3 s (30%); unattributed 10.0%" in said
-    assert list(time.chart(answer)) == ["workers", "driver", "calls"]
+    assert list(assert_shown(time, answer)) == ["workers", "driver", "calls"]
 
 
 SPAN = {"place": "worker", "name": "calling", "model": "draw", "start_s": 0.0, "width_s": 1.0, "seconds": 1.0}

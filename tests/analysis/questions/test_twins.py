@@ -9,6 +9,7 @@ import pytest
 from panic.analysis import AnalysisError, dynamics, load
 from panic.analysis.questions import twins
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.looks import assert_shown
 
 
 def test_twins_share_network_and_prompt_and_have_fresh_noise(bench):
@@ -93,7 +94,8 @@ def test_networks_are_apart_and_failed_runs_in_no_pair(bench):
     bench.embed({"a": angle_vector(0), "b": angle_vector(90)})
     answer = twins.table(bench.evidence, TEXT)
     assert answer.pairs.select("network", "pair").n_unique() == 2
-    assert list(twins.chart(answer)) == ["draw → tell", "tell"]
+    charts = assert_shown(twins, answer)
+    assert list(charts) == ["draw → tell", "tell"]
     said = twins.sentence(answer)
     assert said.startswith("draw → tell: 1 pair of runs that differ in their noise")
     assert "1 failed runs are left out" in said

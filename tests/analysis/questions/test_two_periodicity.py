@@ -9,6 +9,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import two_periodicity
 from panic.analysis.questions.two_periodicity import LEAST_OUTPUTS, NUM_SHUFFLES
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def letters(used: str) -> dict[str, np.ndarray]:
@@ -24,7 +25,8 @@ def test_a_run_that_alternates_does(bench):
     assert row["p_value"] == 1 / (1 + NUM_SHUFFLES)
     assert row["high"] < 1
     assert "draw → tell alternates (1.000 to the one before the last" in two_periodicity.sentence(answer)
-    assert list(two_periodicity.chart(answer)) == ["beside shuffles of the order", "along the runs"]
+    charts = assert_shown(two_periodicity, answer)
+    assert list(charts) == ["beside shuffles of the order", "along the runs"]
     assert answer.steps["step"].to_list() == list(range(5, 48, 2))
 
 

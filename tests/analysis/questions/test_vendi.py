@@ -8,6 +8,7 @@ import pytest
 from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import vendi
 from tests.analysis.conftest import TEXT, corner
+from tests.analysis.looks import assert_shown
 
 
 def fill(bench, places: list[list[int]], **how) -> None:
@@ -32,7 +33,8 @@ def test_runs_that_become_alike(bench):
     said = vendi.sentence(answer)
     assert "draw → tell 4 early and 1 late of 12 runs (falls, p = " in said
     assert "2 in the median run of 6 texts" in said
-    assert list(vendi.chart(answer)) == ["across runs", "within runs"]
+    charts = assert_shown(vendi, answer)
+    assert list(charts) == ["across runs", "within runs"]
 
 
 def test_runs_that_coalesced_count_as_one_in_the_test(bench):
