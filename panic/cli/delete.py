@@ -272,7 +272,7 @@ def undelete(
     from panic.store.signing import present_author
     from panic.store.trainings import bring_back
 
-    tell_options({"--name": name and experiment is None}, "without an experiment")
+    tell_options({"--name": name is not None and experiment is None}, "without an experiment")
     tell_options({"--json": as_json and experiment is not None}, "with an experiment")
     with shared.open_store() as store:
         if experiment is None:

@@ -44,8 +44,9 @@ def slurm(
     memory: Annotated[str | None, typer.Option("--mem", metavar="SIZE", help="Of each task: 32G.")] = None,
     cpus: Annotated[int | None, typer.Option(min=1, metavar="N", help="Cores of each task.")] = None,
     setup: Annotated[
-        str, typer.Option(metavar="COMMAND", help="A line of shell before each task: module load cuda.")
-    ] = "",
+        str | None,
+        typer.Option(metavar="COMMAND", help="A line of shell before each task: module load cuda."),
+    ] = None,
     scratch: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The nodes' own disk (SLURM_TMPDIR, TMPDIR).")
     ] = None,
@@ -114,7 +115,7 @@ def slurm(
         place.absolute(),
         shards,
         overrides or [],
-        setup=setup,
+        setup=setup or "",
         scratch=scratch,
         sbatch=tuple(f"{name}={value}" for name, value in asked.items()),
     )

@@ -159,11 +159,16 @@ def _refuse_other(search: Search, study: Any) -> None:
 
 
 def _require_space(search: Search, study: Any) -> None:
-    """Raise ValueError for a study with a trial whose parameters were drawn from others than it says."""
+    """Raise ConflictError for a study with a trial whose parameters were drawn from another space."""
     space = _distributions(search)
     for one in study.trials:
-        if any(space.get(name, among) != among for name, among in one.distributions.items()):
-            raise ValueError(f"trial {one.number} is of another space")
+        for name, among in one.distributions.items():
+            if space.get(name, among) != among:
+                whose = f"The study {search.name} in {search.store}"
+                raise ConflictError(
+                    f"{whose} has another space: that of {name} in trial {one.number}.",
+                    hint="Give the experiment another name (--set name=NAME) for a study of its own.",
+                )
 
 
 def _distributions(search: Search) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def submit(job: Job, tasks: Sequence[int] | None = None) -> Job:
             for word in command
         ]
         try:
-            numbers[name] = asked(words).strip().split(";")[0]
+            numbers[name] = _number_of(asked(words))
         except PanicError:
             if numbers:
                 asked(["scancel", *numbers.values()])
@@ -105,6 +105,14 @@ def submit(job: Job, tasks: Sequence[int] | None = None) -> Job:
         job = job.with_ids(name, numbers[name])
         save(job)
     return job
+
+
+def _number_of(told: str) -> str:
+    """The number in what `sbatch --parsable` says of a job: its last line is NUMBER or NUMBER;CLUSTER."""
+    number = told.strip().rpartition("\n")[2].partition(";")[0].strip()
+    if not (number.isascii() and number.isdecimal()):
+        raise PanicError(f"sbatch told no number of a job: {told.strip()[:200]}")
+    return number
 
 
 def states(job: Job) -> dict[int, tuple[str, str]]:

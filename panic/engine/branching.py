@@ -83,12 +83,13 @@ def _variants(
 ) -> tuple[dict[str, str], dict[str, Variant]]:
     """The names that changed models have from now on, by their old ones, and what they are.
 
-    A variant of a changed model is changed, too.
+    A variant of a changed model is changed, too. One that an earlier branch has made keeps its name.
     """
     renamed: dict[str, str] = {}
     for name, variant in after.items():
         if before.get(name) != variant:
-            renamed[name] = f"{name}-{_told(before.get(name), variant)}"
+            same = (known for known, one in before.items() if known.startswith(f"{name}-") and one == variant)
+            renamed[name] = next(same, f"{name}-{_told(before.get(name), variant)}")
     while more := {
         name: f"{name}-{renamed[variant.base]}"
         for name, variant in after.items()

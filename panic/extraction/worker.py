@@ -14,8 +14,8 @@ from PIL import Image
 
 from panic.devices.device import open_device
 from panic.devices.shared import WORTH_SHARING, share_weights
-from panic.engine.calls import Call, CallResult, Worker
-from panic.engine.contents import Output, Rejected
+from panic.engine.calls import FATAL, Call, CallResult, Worker
+from panic.engine.contents import Rejected
 from panic.engine.memory import MemorySettings
 from panic.engine.process_worker import ProcessWorker
 from panic.engine.serving import LocalWorker, ServerSettings
@@ -25,6 +25,8 @@ from panic.models import registry
 from panic.models.protocol import Modality, ModelSpec
 
 WAIT_S = 0.2
+NEVER = FATAL.keys() - {"memory"}
+"""What ends the trial at once: another input would not help, as it may where memory was short."""
 
 
 def start_workers(specs: Mapping[str, ModelSpec], devices: Sequence[str], deliver: Deliver) -> list[Worker]:
@@ -63,20 +65,24 @@ def try_out(
 
     inputs: by modality; without any of a model's own it is called with one small text or image.
 
-    Raises ModelError for one that fails, or that has nothing for any of the inputs given.
+    Raises ModelError for one that cannot be called, or that has nothing for any of the inputs.
     """
     with closing(Workers(lambda deliver: start_workers(specs, [device], deliver))) as workers:
         for name, spec in specs.items():
             given = [one for modality in spec.modalities_in for one in (inputs or {}).get(modality, ())]
             small = "a" if Modality.TEXT in spec.modalities_in else Image.new("RGB", (64, 64), "grey")
-            outputs = [_called(workers, name, spec, one) for one in given or [small]]
+            results = [_called(workers, name, spec, one) for one in given or [small]]
+            errors = [result.error for result in results if result.error is not None]
+            if len(errors) == len(results):
+                raise ModelError(errors[0].message, hint=errors[0].hint)
+            outputs = [output for result in results for output in result.outputs]
             rejected = [output.reason for output in outputs if isinstance(output, Rejected)]
-            if given and len(rejected) == len(outputs):
+            if given and rejected and len(errors) + len(rejected) == len(given):
                 raise ModelError(rejected[0], hint=f"So it is with all of {len(given)} that were tried.")
 
 
-def _called(workers: Workers, name: str, spec: ModelSpec, item: Any) -> Output | Rejected:
-    """What one model gives for one input. Raises ModelError if the call fails."""
+def _called(workers: Workers, name: str, spec: ModelSpec, item: Any) -> CallResult:
+    """What comes of one call. Raises the error of a model that cannot be called at all."""
     bucketing = registry.bucketing(spec)
     bucket = bucketing(item) if bucketing else 0
     call = Call(model=name, batch_size=1, inputs=[item], seeds=[0], bucket=bucket)
@@ -85,6 +91,6 @@ def _called(workers: Workers, name: str, spec: ModelSpec, item: Any) -> Output |
     while not isinstance(result, CallResult):
         workers.check()
         result = workers.next(WAIT_S)
-    if result.error is not None:
+    if result.error is not None and result.error.kind in NEVER:
         raise ModelError(result.error.message, hint=result.error.hint)
-    return result.outputs[0]
+    return result

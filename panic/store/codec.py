@@ -212,7 +212,7 @@ def canonical_json(value: Any) -> str:
 
 
 def told_json(value: Any, **options: Any) -> str:
-    """JSON for others, in which numbers without bounds, which only a damaged store has, are null.
+    """JSON for others, in which numbers that JSON has none for (NaN, infinities) are null.
 
     options: those of `json.dumps`.
     """

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from panic.train.data import DataError, TrainingItem
 
@@ -185,7 +185,10 @@ def _read_table(table: Path, folder: Path) -> dict[Path, str]:
                 f"{table}: row {number} has no {' and no '.join(missing)}",
                 hint=f"A table of captions has the columns file_name and text; this one has {has}.",
             )
-        captions_by_image[folder / str(row["file_name"])] = str(row["text"] or "")
+        caption = str(row["text"] or "")
+        if any("\ud800" <= letter <= "\udfff" for letter in caption):
+            raise DataError(f"{table}: the text of row {number} is not valid Unicode")
+        captions_by_image[folder / str(row["file_name"])] = caption
     return captions_by_image
 
 
@@ -209,7 +212,7 @@ def _digest(rows: Sequence[Row], folder: Path) -> str:
     digest = hashlib.sha256()
     for path, text, _ in rows:
         name = os.fsencode(path.relative_to(folder).as_posix())  # names of files are bytes
-        digest.update(name + f"\0{path.stat().st_size}\0{text}\n".encode(errors="surrogateescape"))
+        digest.update(name + f"\0{path.stat().st_size}\0{text}\n".encode())
     return digest.hexdigest()
 
 
@@ -235,6 +238,9 @@ def load_image(path: Path, size: int) -> np.ndarray:
         with Image.open(path, formats=FORMATS) as image:
             image.draft(None, (size, size))  # JPEG: decode no more pixels than needed
             return square(image, size)
+    except UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise DataError(f"{path}: this picture cannot be read: it is none of {known}") from None
     except Exception as error:  # Pillow raises whatever its decoders met
         raise DataError(f"{path}: this picture cannot be read ({error})") from error
 

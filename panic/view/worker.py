@@ -192,7 +192,7 @@ def _question(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[s
             "title": figure.title, "sentence": figure.sentence, "caveat": figure.caveat,
             "missing": figure.missing, "table": _table(figure.answer),
             "charts": [
-                {"heading": heading, "spec": json.dumps(spec(chart))}
+                {"heading": heading, "spec": told_json(spec(chart))}
                 for heading, chart in figure.charts.items()
             ],
         }

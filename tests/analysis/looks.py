@@ -72,8 +72,8 @@ def times(part: Any, number: int) -> Any:
 
 
 def bare(spec: dict[str, Any]) -> Any:
-    """A specification without rows, with numbers to three digits, and without names that altair counts up."""
-    return _rounded(json.loads(re.sub(r"\b(param|view)_\d+", r"\1", json.dumps(spec))))
+    """A specification without rows, with numbers to three digits, and without names that altair makes up."""
+    return _rounded(json.loads(re.sub(r"\b(param|view)_[0-9a-f]+(_\d+)?", r"\1", json.dumps(spec))))
 
 
 def _assert_known(found: dict[str, Any]) -> None:
@@ -93,4 +93,6 @@ def _rounded(part: Any) -> Any:
         return {key: _rounded(value) for key, value in part.items() if key not in ROWS}
     if isinstance(part, list):
         return [_rounded(value) for value in part]
+    if isinstance(part, str):  # also in conditions
+        return re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda one: f"{float(one[0]):.3g}", part)
     return float(f"{part:.3g}") if isinstance(part, float) else part

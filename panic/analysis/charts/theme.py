@@ -9,7 +9,6 @@ and `spec` takes it off again for a page that follows the reader's setting.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -134,7 +133,7 @@ def save(chart: Any, path: str | os.PathLike[str], *, scale: float = 2.0) -> Pat
         case ".pdf":
             path.write_bytes(vl_convert.vegalite_to_pdf(made))
         case ".json":
-            path.write_text(json.dumps(made), encoding="utf-8")
+            path.write_text(told_json(made), encoding="utf-8")
         case _:
             raise UsageError(f"{path} is no name for a chart.", hint=f"Known endings: {', '.join(FORMATS)}.")
     return path

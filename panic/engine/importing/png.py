@@ -1,7 +1,8 @@
 """PNG files decode faster: ISA-L inflates their pixels, in a third of the time that zlib takes.
 
 Pillow does all the rest: it is given the same file with its pixels stored instead of compressed. Whatever is
-unusual goes to Pillow as it is, so what is refused, and why, is the same with and without.
+unusual goes to Pillow as it is, so what is refused, and why, is the same with and without; but for incomplete
+codes of distances, which zlib refuses and ISA-L reads, where the checksum says that all is right.
 
     with Path("a.png").open("rb") as file, Image.open(inflated(file)) as image:
 """
@@ -47,11 +48,14 @@ def inflated(file: BinaryIO) -> BinaryIO:
     first, number = names.index(IDAT) if IDAT in names else 0, names.count(IDAT)
     if len(chunks) > MOST_CHUNKS or names[first : first + number] != [IDAT] * number:
         return file
+    before, after = b"".join([png[:8], *chunks[:first]]), b"".join(chunks[first + number :])
     stream = b"".join(chunk[8:-4] for chunk in chunks[first : first + number])
+    del png, chunks  # large ones would be there three times
     if not (pixels := _inflate(stream, most)):
         return file
-    stored = _stored(pixels, checksum=stream[-4:])
-    return BytesIO(b"".join([png[:8], *chunks[:first], *stored, *chunks[first + number :]]))
+    checksum = stream[-4:]
+    del stream
+    return BytesIO(b"".join([before, *_stored(pixels, checksum=checksum), after]))
 
 
 def _chunks(png: bytes) -> Iterator[memoryview]:
@@ -75,10 +79,7 @@ def _num_bytes(start: bytes) -> int:
 
 
 def _inflate(stream: bytes, most: int) -> bytes:
-    """What a zlib stream holds; nothing if its checksum is wrong or it holds another number of bytes.
-
-    Incomplete codes of distances, which zlib refuses, are read if the checksum says that all is right.
-    """
+    """What a zlib stream holds; nothing if its checksum is wrong or it holds another number of bytes."""
     try:
         inflating = isal_zlib.decompressobj()
         pixels = inflating.decompress(stream, most + 1)

@@ -364,7 +364,8 @@ class Fields:
         if name.split(".")[0] in IN_JSON and (has_config or target == "training"):
             return config_field(name, "training" if target == "training" else "experiment")
         raise UsageError(
-            f"There is no field {name!r}.", hint=f"{meant(name, known)}`panic fields` lists what there is."
+            f"There is no field {name!r}.",
+            hint=f"{meant(name, known)}`panic fields` lists those of new ones.",
         )
 
     def other_meaning(self, field: Field) -> Field | None:

@@ -301,7 +301,7 @@ def require_path(store: Store, field: Field) -> None:
     what = "config" if field.column.endswith("config") else "last evaluation"
     raise UsageError(
         f"{whose}'s {what} has this: {field.name}.",
-        hint=f"{meant(field.name, config_paths(store, of=field.of))}`panic fields` lists what there is.",
+        hint=f"{meant(field.name, config_paths(store, of=field.of))}`panic fields` lists those of new ones.",
     )
 
 
@@ -311,11 +311,12 @@ def config_paths(store: Store, most: int = 1_000, *, of: Target = "experiment") 
     of: experiments, or trainings, which have measures, too.
     """
     found: dict[str, str] = {}
+    shown = f"id {VISIBLE} AND name NOT LIKE '%/null-%'" if of == "experiment" else "TRUE"
     for source in ("config",) if of == "experiment" else ("config", "measures"):
         for path, value in store.db.stream(
             "SELECT fullkey, CASE WHEN json_tree.type IN ('true', 'false') THEN json_tree.type"
             f" ELSE json_quote(atom) END FROM {of}, json_tree({of}.{source})"
-            f" WHERE {of}.id IN (SELECT id FROM {of} ORDER BY id DESC LIMIT {NEWEST})"
+            f" WHERE {of}.id IN (SELECT id FROM {of} WHERE {shown} ORDER BY id DESC LIMIT {NEWEST})"
             " AND atom NOTNULL AND typeof(key) = 'text'"
         ):
             name = re.sub(r"\[(\d+)\]", r".\1", path[1:])
