@@ -171,7 +171,7 @@ def test_damaged_files_are_refused_as_they_are_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut anywhere, and with any bit of the chunks' frames or some of the pixels' turned."""
-    data = saved(picture("P", 20, 20))
+    data = saved(picture("RGB", 20, 20).quantize(4))
     rng = np.random.default_rng(1)
     damaged = [data[:end] for end in range(len(data))]
     for at in range(len(data)):
