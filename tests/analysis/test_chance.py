@@ -219,3 +219,13 @@ def test_the_level_is_held_where_nothing_is_there():
         apart = np.linalg.norm(points[:, None] - points[None], axis=2)
         related.append(float(relabelling(apart, pairs).p_value))
     assert 0.03 <= _share_of_small(related) <= 0.07
+
+
+def test_four_prompts_and_six_starts_are_enough():
+    assert matching(np.eye(4)).p_least == 1 / 24
+    assert len(matching(np.eye(4)).draws) == 24
+    assert (
+        relabelling(np.abs(np.subtract.outer([0, 1, 5, 6], [0, 1, 5, 6])), [(0, 1), (2, 3)]).p_least == 1 / 3
+    )
+    assert pairing([1, 2, 3, 5], [1, 2, 3, 5]).p_least == 1 / 24
+    assert swapping(lambda swaps: 0.0, 6).p_least == 1 / 32

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import polars as pl
 import pytest
@@ -19,7 +20,7 @@ import vl_convert
 from PIL import Image
 
 from panic.analysis import charts, dynamics
-from panic.analysis.charts import theme
+from panic.analysis.charts import bands, theme
 from panic.analysis.questions import (
     clusters,
     diagrams,
@@ -477,3 +478,63 @@ def test_the_library_is_put_together_once_and_ends_no_element(tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     theme.vega_bundle()
     assert [one.name for one in (tmp_path / "home" / ".cache" / "panic").iterdir()] == [file.name]
+
+
+def test_texts_of_1000_bytes_are_whole_and_more_are_cut():
+    frame = pl.DataFrame({"text": ["x" * 1000, "y" * 1001, "data:" + "z" * 1000]})
+    rows = theme.data(frame).to_dict()["values"].split()
+    assert [len(row) for row in rows[1:]] == [1000, 1000, 1005]
+    assert [len(name) for name in theme.names_of(frame, "text")] == [1000, 1000, 1000]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(24, ""), (25, " 1 more row is not drawn."), (26, " 2 more rows are not drawn.")]
+)
+def test_24_rows_are_drawn(number, said):
+    frame = pl.DataFrame({"x": [f"n{i}" for i in range(number)]})
+    drawn, others = theme.first_names(frame, "x", what="row")
+    assert (len(drawn), others) == (24, said)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (99.96, "100"),
+        (100, "100"),
+        (-100.4, "-100"),
+        (999_999, "999,999"),
+        (1e6, "1e+06"),
+        (0.12345, "0.123"),
+    ],
+)
+def test_numbers_from_a_hundred_to_a_million_are_written_out(number, text):
+    assert theme.plain(number) == text
+
+
+@pytest.mark.parametrize(("width", "narrow"), [(0.0, False), (0.029, True), (0.031, False)])
+def test_bands_of_less_than_3_percent_of_the_axis_are_drawn_as_differences(width, narrow):
+    frame = pl.DataFrame({"value": [1.0], "low": [0.9], "high": [0.9 + width]})
+    assert bands.is_narrow(frame) == narrow
+
+
+def test_a_dot_is_filled_up_to_a_p_of_5_percent():
+    frame = pl.DataFrame(
+        {
+            "row": ["a", "b"], "value": 0.6, "label": "x", "baseline": 0.2, "baseline_high": 0.4,
+            "p_value": 0.01, "p_adjusted": [0.05, 0.0501], "p_least": 0.001, "num_runs": 3,
+        }
+    )  # fmt: skip
+    (rows,) = rows_of(bands.beside_shuffles(frame, alt.X("value:Q", scale=alt.Scale()), []))
+    assert rows["verdict"].to_list() == ["clear", "not clear"]
+
+
+def test_arrows_are_of_moves_of_5_percent_or_more():
+    matrix = np.array([[0.0, 0.05, 0.95], [0.049, 0.0, 0.951], [0.5, 0.5, 0.0]])
+    tables = rows_of(charts.transition_graph(matrix))
+    moves = {move for table in tables if "move" in table.columns for move in table["move"]}
+    assert len(moves) == 5
+
+
+@pytest.mark.parametrize(("names", "columns"), [(["x" * 19, "x" * 20], 0), (["x" * 20, "y" * 20], 1)])
+def test_a_legend_is_in_one_row_where_half_a_page_has_room(names, columns):
+    assert theme.colour("network", names).to_dict()["legend"]["columns"] == columns

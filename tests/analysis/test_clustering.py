@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from panic.analysis.checks import AnalysisError
-from panic.analysis.clustering import Reference, assign, cluster, freeze, medoids
+from panic.analysis.clustering import Reference, _without_rests, assign, cluster, freeze, medoids
 from panic.analysis.dynamics import distance_by_lag, entropy_rate, recurrence, transition_matrix
 from panic.analysis.nulls import (
     autoregression,
@@ -251,3 +251,41 @@ def test_nulls_that_cannot_be_made_are_refused():
         autoregression(np.eye(3), RNG(0))
     with pytest.raises(AnalysisError, match="NaN"):
         gaussian_process([[np.nan]], RNG(0))
+
+
+def test_clusters_have_five_points_and_radii_that_hold_99_percent():
+    points = np.repeat(np.eye(6), [9, 5, 4, 1, 1, 1], axis=0)
+    assert cluster(points).sizes.tolist() == [9, 5]
+    assert cluster(points[:4]).num_clusters == 0
+    assert cluster(points[:5]).sizes.tolist() == [5]
+    many = np.eye(8)[0] + 0.1 * RNG(0).normal(size=(300, 8))
+    reference = freeze(many, cluster(many, method="kmeans", num_clusters=1))
+    assert (assign(reference, many) == -1).sum() == 3
+
+
+def test_a_point_belongs_to_a_cluster_up_to_its_radius():
+    """Radii of chords: to float32's last digits, and by the slack of those who ask for one."""
+    reference = Reference(centres=np.eye(2)[:1], radii=np.array([0.5]))
+    chord = np.array([0.5, 0.50001, 1.0, 1.00001])
+    half = np.arcsin(chord / 2)
+    points = np.stack([np.cos(2 * half), np.sin(2 * half)], axis=1)
+    assert assign(reference, points).tolist() == [0, -1, -1, -1]
+    assert assign(reference, points, slack=2.0).tolist() == [0, 0, 0, -1]
+
+
+def test_probes_have_five_folds_and_199_shuffles_by_the_seed_0():
+    runs = np.repeat(np.arange(24), 2)
+    points = 9.0 * (runs % 2)[:, None] + RNG(0).normal(size=(48, 2))
+    found = probe(points, runs % 2, runs)
+    assert (len(found.folds), found.p_value) == (5, 1 / 200)
+    mixed = RNG(1).normal(size=(48, 2))
+    plain, same, other = (probe(mixed, runs % 2, runs, **how) for how in ({}, {"seed": 0}, {"seed": 1}))
+    assert plain.baseline == same.baseline != other.baseline
+
+
+@pytest.mark.parametrize(("place", "is_kept"), [(0.65, True), (0.66, False)])
+def test_a_cluster_nearly_as_wide_as_all_points_is_none(place, is_kept):
+    """Of points at -1, -m, m and 1 those at m are 3 m² / (m² + 1) as wide as all: 0.891 and 0.910."""
+    points = np.array([[-1.0], [-place], [place], [1.0]])
+    found = _without_rests(points, np.array([-1, 0, 0, -1]), 5)
+    assert found.tolist() == ([-1, 0, 0, -1] if is_kept else [-1] * 4)

@@ -254,3 +254,12 @@ def test_a_question_is_asked_once_of_the_first_or_of_every_model(two_models):
 def test_pictures_of_a_figure_are_small_and_their_bytes_limited(bench):
     found = Evidence.of(bench.store, reading.experiment(bench.store, "demo"))
     assert (found.is_over, found.thumbnails.remaining_bytes, found.thumbnails.side) == (True, 3 * 2**20, 96)
+
+
+def test_a_statistic_is_of_two_outputs_or_more_and_of_the_first_400(bench):
+    for repeat, length in enumerate((1, 2, 401)):
+        bench.add(
+            "start", list("ab" * 201)[:length], network=("tell",), seed=-1, repeat=repeat, max_length=402
+        )
+    bench.embed({"a": np.eye(2)[0], "b": np.eye(2)[1]})
+    assert by_run(len)(bench.evidence, TEXT)["value"].to_list() == [2, 400]

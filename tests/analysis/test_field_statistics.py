@@ -168,3 +168,17 @@ def test_too_little_is_refused_with_a_sentence():
             statistic([A, B, np.zeros(3)])
     with pytest.raises(AnalysisError, match="NaN"):
         decay([0.9, 0.8, np.nan, 0.6, 0.5])
+
+
+def test_three_outputs_and_three_pixels_are_enough():
+    assert two_periodicity([A, B, A]).excess == pytest.approx(1)
+    assert image_quality(checkerboard(3)).sharpness == 0, "one pixel has four neighbours"
+    assert decay(0.5 * np.exp(-0.3 * np.arange(1, 6)) + 0.2).rate == pytest.approx(0.3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "is_fitted"), [(0.004, False), (0.006, True), (7.8, True), (8.1, False)])
+def test_rates_from_a_tenth_of_the_run_to_8_a_generation_can_be_told(rate, is_fitted):
+    """Of 20 generations the slowest is 0.1 / 20; what goes faster than 8 is gone after the first."""
+    found = decay(1000 * np.exp(-rate * np.arange(20)))
+    assert found.is_fitted == is_fitted
+    assert not is_fitted or found.rate == pytest.approx(rate, rel=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 
@@ -65,3 +66,9 @@ def test_of_one_network_in_two_arms_no_figure_speaks_of_networks():
         captions = [spec.get("description", "") for spec in figure.specs]
         for said in (figure.sentence, figure.missing, *captions):
             assert not re.search(r"\bnetworks\b", said), f"{figure.title}: {said}"
+
+
+def test_a_name_of_500_characters_is_whole_and_a_longer_one_ends_with_a_digest():
+    assert network_name(("x" * 500,)) == "x" * 500
+    longer = network_name(("x" * 501,))
+    assert longer == "x" * 500 + "… " + hashlib.sha256(b"x" * 501).hexdigest()[:12]

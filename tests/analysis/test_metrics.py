@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
-from panic.analysis import load
+from panic.analysis import load, measured
 from panic.analysis.metrics import METRICS, metric
 from panic.errors import NotFound
 from panic.store import NewRun, writing
+from panic.store.finding import found
 from tests.analysis.conftest import HOSTILE, NETWORK, angle_vector
 
 
@@ -93,3 +96,17 @@ def test_a_metric_that_is_none_is_refused():
     with pytest.raises(NotFound) as caught:
         metric(None, "zzzzzz")  # type: ignore[arg-type]
     assert caught.value.hint == f"There are: {', '.join(METRICS)}."
+
+
+def test_results_of_200_experiments_are_loaded_at_once(bench):
+    """It is told how far that is, which is how long a listing waits with nothing to show."""
+    for number in range(200):
+        writing.start_experiment(bench.store, f"other {number}", bench.config | {"name": f"other {number}"})
+    told: list[tuple[int, int]] = []
+
+    def telling():
+        return nullcontext(lambda what, done, total: told.append((done, total)))
+
+    fields = measured.fields(telling)
+    found.find(bench.store, None, of="experiment", columns=["name", "entropy"], fields=fields)
+    assert told == [(200, 201), (201, 201)]

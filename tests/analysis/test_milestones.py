@@ -16,7 +16,7 @@ from panic.analysis.dynamics import (
     timescales,
     transition_matrix,
 )
-from panic.analysis.questions import clusters, milestones, reversal
+from panic.analysis.questions import chain, clusters, milestones, reversal
 from tests.analysis.conftest import TEXT, Bench, corner
 from tests.analysis.looks import assert_shown
 from tests.analysis.test_cores import DRIVEN, REVERSIBLE
@@ -164,3 +164,55 @@ def test_a_random_order_leaves_its_band_as_often_as_its_level_says():
 def test_one_output_is_no_outputs():
     assert milestones._outputs(1.0) == "1 output"
     assert milestones._outputs(1.25) == "1.25 outputs"
+
+
+def test_twenty_clusters_are_cores_where_runs_are_most_often(bench):
+    letters = "abcdefghijklmnopqrstu"
+    bench.walk(letters[:20] * 7 + letters[20] * 6, seed=-1)
+    bench.embed({letter: np.eye(21)[i] for i, letter in enumerate(letters)})
+    (chain,) = milestones.table(bench.evidence, TEXT).chains
+    assert (chain.num_cores, chain.in_cores) == (20, pytest.approx(140 / 146))
+
+
+@pytest.mark.parametrize("num_moves", [19, 20])
+def test_twenty_moves_are_enough(bench, num_moves):
+    bench.walk(("ab" * 11)[: num_moves + 1], seed=-1)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    for question in (chain, milestones):
+        if num_moves < 20:
+            with pytest.raises(AnalysisError, match="20 moves"):
+                question.table(bench.evidence, TEXT)
+        else:
+            assert question.table(bench.evidence, TEXT).chains[0].num_moves == 20
+
+
+@pytest.mark.parametrize(("num_runs", "is_told"), [(5, False), (6, True)])
+def test_six_runs_have_an_interval_of_their_relaxation(num_runs, is_told):
+    runs = [simulated(REVERSIBLE, 40, start=run % 4, seed=run) for run in range(num_runs)]
+    value, low, high = milestones._relaxation(runs, 4)
+    assert np.isfinite([low, high]).tolist() == [is_told] * 2
+    assert not is_told or low < value < high
+
+
+@pytest.mark.parametrize(("num_moves", "num_known"), [(23, 0), (24, 3)])
+def test_four_moves_for_each_pair_and_direction_are_enough(num_moves, num_known):
+    """Of three clusters there are three pairs, with two directions each."""
+    known, moves = reversal.enough_moves([np.arange(num_moves + 1) % 3])
+    assert (len(known), len(moves)) == (num_known, bool(num_known))
+
+
+def test_twenty_clusters_at_most_are_tested_for_a_direction():
+    assert len(reversal.enough_moves([np.arange(2000) % 21])[0]) == 20
+    assert len(reversal.enough_moves([np.arange(2000) % 20])[0]) == 20
+
+
+@pytest.mark.parametrize(("number", "said"), [(8, False), (9, True)])
+def test_eight_cores_are_drawn(number, said):
+    names = [f"core {place}" for place in range(number)]
+    rows = [
+        ("n", names[i], names[j], i, j, 1, 2.0 + i) for i in range(number) for j in range(number) if i != j
+    ]
+    frame = pl.DataFrame(rows, milestones.PASSAGES, orient="row")
+    made = milestones.passage_chart(frame, [*range(number)], "n").to_dict()
+    assert ("1 regions that are visited less are not drawn." in " ".join(made["title"]["subtitle"])) == said
+    assert made["layer"][0]["encoding"]["x"]["sort"] == [str(place) for place in range(8)]

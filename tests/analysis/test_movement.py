@@ -184,3 +184,12 @@ def test_what_never_moves_is_still_and_a_few_lags_are_short():
     assert np.isnan(movement(absent, np.ones((39, 6))).growth)
     five = np.stack([lags, np.where(lags > 5, np.nan, lags)])
     assert movement(five, np.tile(lags, (39, 1))).course == "unknown"
+
+
+@pytest.mark.parametrize(("depth", "after"), [(0.099, None), (0.101, 3)])
+def test_a_dip_of_a_tenth_of_the_mean_is_a_return(depth, after):
+    """All other lags are at 1; shuffles never dip."""
+    curve = np.ones(6)
+    curve[2] = 1 - depth / (1 + depth / 6)  # so deep, as a share of the mean of all six
+    found = movement(np.tile(curve, (3, 1)), np.ones((39, 6)))
+    assert found.returns_after == after

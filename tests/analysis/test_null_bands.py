@@ -334,3 +334,10 @@ def replace_views(question, views):
     return SimpleNamespace(
         STATISTIC=question.STATISTIC, TITLE=question.TITLE, CAVEAT=question.CAVEAT, views=lambda _: views
     )
+
+
+@pytest.mark.parametrize(("off", "is_told"), [(0.9e-6, False), (1.1e-6, True)])
+def test_what_differs_by_a_millionth_can_be_told_from_null_models(off, is_told):
+    frame = bands(2.0, 2.0).with_columns(value=pl.lit(2 * (1 + off)))
+    said = band_sentence(statistic_of(find("lag")), frame, "shuffled")
+    assert ("cannot be told from its null models" in said) == (not is_told)

@@ -250,3 +250,22 @@ def test_a_path_visits_its_own_states_in_its_own_order():
     line = np.arange(6.0)[:, None]
     assert markov_path(line, RNG(0)).tolist() == line.tolist()
     assert markov_path(points[:1], RNG(0)).tolist() == points[:1].tolist()
+
+
+def test_a_band_is_of_200_surrogates_and_holds_95_percent_by_the_seed_0():
+    numbers = count(1)
+    band = null_band(float, 100.0, lambda *_: next(numbers))
+    assert (len(band.draws), float(band.low), float(band.high)) == (200, 5.0, 196.0)
+    drawn = [
+        null_band(float, 0.0, lambda _, rng: rng.random(), **how).draws
+        for how in ({}, {"seed": 0}, {"seed": 1})
+    ]
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] != drawn[2]).all()
+
+
+def test_twelve_runs_have_a_row_beside_39_surrogates():
+    numbers = count(1)
+    found = null_table([(run, 0.0) for run in range(13)], float, lambda *_: next(numbers))
+    assert len(found) == 12
+    assert found.select("low", "high").rows() == [(39.0 * k + 1, 39.0 * k + 39) for k in range(12)]

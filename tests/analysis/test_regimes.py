@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -175,3 +177,42 @@ def test_captioners_that_take_turns_are_no_oscillation(bench):
     bench.embed({"a": corner(0), "b": corner(1), "start": corner(2)})
     found = regimes.table(bench.evidence, TEXT).runs
     assert found.select("regime", "num_outputs").rows() == [("contracting", 20)]
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "num_late", "kept"),
+    [(1, 300, 200), (2, 300, 100), (66, 9, 3), (67, 9, 2), (300, 9, 2), (2, 4, 4)],
+)
+def test_200_late_outputs_of_all_runs_and_two_of_each_are_compared(num_runs, num_late, kept):
+    late = np.arange(num_late)[:, None]
+    paths = [SimpleNamespace(late=late, about={"run": run}) for run in range(num_runs)]
+    points, whose = regimes._late_outputs(paths)
+    assert np.bincount(whose).tolist() == [kept] * num_runs
+    assert (points[0, 0], points[-1, 0]) == (0, num_late - 1)
+
+
+@pytest.mark.parametrize(("noise", "name"), [(0.316, "exploring"), (0.318, "contracting")])
+def test_what_moves_on_by_a_ratio_of_1_6_explores(noise, name):
+    """Quarters about four corners, in whose noise neighbours are 1.608 and 1.5998 times as far apart."""
+    found = regime(about(np.repeat(np.arange(4), 10), noise), 10.0)
+    assert found.moves_on == pytest.approx(1.6, abs=0.01)
+    assert (found.name, found.moves_on >= 1.6) == (name, name == "exploring")
+
+
+@pytest.mark.parametrize(("noise", "is_asked"), [(0.192, True), (0.193, False)])
+def test_a_peak_of_half_the_likeness_is_asked_for_chance(noise, is_asked):
+    """Peaks of 0.5003 and 0.498, of runs that alternate in noise."""
+    found = regime(about(np.arange(40) % 2, noise), 1.0)
+    assert (found.likeness >= 0.5, np.isfinite(found.p_value)) == (is_asked, is_asked)
+    assert found.likeness == pytest.approx(0.5, abs=0.003)
+
+
+@pytest.mark.parametrize(("seed", "p", "name"), [(15, 0.05, "oscillating"), (10, 0.075, "exploring")])
+def test_what_two_of_40_orders_reach_oscillates_and_what_three_do_not(seed, p, name):
+    """Runs of three corners in turn of which a fifth is anywhere, shuffled by the seed 0."""
+    rng = np.random.default_rng(seed)
+    places = np.where(rng.random(18) < 0.8, np.arange(18) % 3, rng.integers(3, size=18))
+    found = regime(about(places, 0.05, seed), 1.0)
+    assert (found.p_value, found.name, found.period is not None) == (p, name, name == "oscillating")
+    assert found == regime(about(places, 0.05, seed), 1.0, seed=0)
+    assert found.p_value != regime(about(places, 0.05, seed), 1.0, seed=3).p_value

@@ -40,3 +40,8 @@ def test_of_a_text_of_a_megabyte_no_words_are_made():
     (_, others) = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert own < 10_000 < len(text) < others
+
+
+def test_sixty_characters_are_kept_unless_told_otherwise():
+    assert shorten("x" * 60) == "x" * 60
+    assert shorten("x" * 61) == "x" * 59 + "…"

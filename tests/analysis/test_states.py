@@ -135,3 +135,10 @@ def test_what_was_visited_five_times_is_a_cluster(bench, visits, name):
     bench.embed({letter: corner(number) for number, letter in enumerate("abcd")})
     found = states(load(bench.store, "demo"), *TEXT)
     assert found.names.get(int(found.labels()[0][0])) == name
+
+
+@pytest.mark.parametrize(("length", "name"), [(52, "x" * 52), (53, "x" * 51 + "…")])
+def test_a_cluster_is_named_by_52_characters_of_its_text(bench, length, name):
+    bench.add("start", ["x" * length] * 6 + ["b"] * 6, seed=-1, max_length=24)
+    bench.embed({"x" * length: corner(0), "b": corner(1)})
+    assert set(states(load(bench.store, "demo"), *TEXT).names.values()) == {name, "b"}

@@ -503,3 +503,18 @@ def test_a_mixed_model_of_as_few_rows_as_may_be():
         mixed_model(frame.head(5), "y ~ x", groups="unit")
     with pytest.raises(AnalysisError, match="NaN or infinity"):
         mixed_model(frame.with_columns(z=pl.Series([0.0, 0, 0, 0, 0, np.inf])), "y ~ x", groups="unit")
+
+
+def test_tests_draw_999_permutations_or_9999_by_the_seed_0():
+    """Far groups of 12 values: no order but theirs and its mirror image parts them so."""
+    values = np.r_[np.arange(12.0), 100 + np.arange(12.0)]
+    groups = np.repeat([0, 1], 12)
+    apart = np.abs(np.subtract.outer(values, values))
+    assert permutation_test(values, groups).p_value == 1 / 10_000
+    assert permanova(apart, groups).p_value == 1 / 1000
+    assert label_test(apart, groups).p_value == 1 / 1000
+    mixed = np.random.default_rng(3).permutation(groups)
+    for test, of, less in ((permutation_test, values, {}), (permanova, apart, {}), (label_test, apart, {})):
+        plain, same, other = (test(of, mixed, **less, **how) for how in ({}, {"seed": 0}, {"seed": 1}))
+        assert plain == same
+        assert plain != other

@@ -198,3 +198,30 @@ def test_pictures_of_a_network_without_any_are_none(bench):
     bench.add("one", ["a"], network=("tell",))
     bench.add("two", ["a"])
     assert [reel.run.prompt for reel in reels_of(bench.store, bench.experiment)] == ["two"]
+
+
+def test_2048_tiles_are_kept_and_the_ground_is_nearly_black(bench, monkeypatch):
+    tiles = Tiles(store=bench.store, size=4)
+    lost = tiles.get("00", True)
+    assert lost.getcolors() == [(16, (16, 18, 20))]
+    bench.add("one", ["a"])
+    assert mosaic(bench)[0][0, 0].tolist() == [16, 18, 20]
+    monkeypatch.setattr(Tiles, "_made", lambda self, digest, is_live: digest)
+    for number in range(2048):
+        tiles.get(f"{number}", True)
+        assert len(tiles.kept) == min(number + 2, 2048)
+    assert [key for key, _ in tiles.kept][:2] == ["0", "1"], "what was asked for longest ago went"
+
+
+def test_a_video_has_8_frames_a_second_of_400_runs_at_most_in_tiles_of_128_pixels(
+    bench, tmp_path, monkeypatch
+):
+    fake(tmp_path / "bin", RECORDS)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    bench.add("one", ["a"])
+    assert write_video(bench.store, "demo", tmp_path / "one.webm") == (1, 1)
+    side = 128 + 2 * GAP
+    assert f"-s {side}x{side} -r 8 -i -" in (tmp_path / "bin" / "asked").read_text()
+    for number in range(400):
+        bench.add(f"start {number}", ["a"])
+    assert write_video(bench.store, "demo", tmp_path / "all.webm", size=2) == (400, 1)

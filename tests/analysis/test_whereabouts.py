@@ -68,3 +68,12 @@ def test_the_seed_of_a_step_is_that_of_its_run(bench):
     bench.add("start", ["a"], seed=42)
     bench.embed({"a": corner(0)})
     assert load(bench.store, "demo").steps(*TEXT)["seed"].to_list() == [-1, 42]
+
+
+def test_a_stuck_run_goes_on_for_20_000_steps_at_most():
+    steps = pl.DataFrame({"run": [1], "step": [0]})
+    for length, last in ((20_000, 19_999), (20_001, 19_999), (19_999, 19_998)):
+        runs = pl.DataFrame(
+            {"run": [1], "num_steps": [1], "max_length": [length], "entry_step": [0], "period": [1]}
+        )
+        assert continued(steps, runs)["step"].to_list() == list(range(last + 1))

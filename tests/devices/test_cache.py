@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from panic.devices.cache import ModelCache
 from panic.devices.device import open_device
+from panic.devices.planning import Use
+from panic.devices.room import Need
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit, OutOfMemory, UsageError
 
@@ -181,3 +183,16 @@ def test_a_device_that_is_not_there_is_refused_with_what_is(name: str) -> None:
 def test_the_cpu_reports_what_is_free() -> None:
     device = open_device("cpu")
     assert MIB < device.free_bytes() <= device.total_bytes()
+
+
+def test_uses_that_repeat_are_laid_out_four_times() -> None:
+    cache = ModelCache(SimulatedDevice(name="sim", capacity_bytes=100), lambda name: Weights(10, working=2))
+    for name in "ab":
+        with cache.lease(name, 1):
+            pass
+    cached = cache._residency.models["a"]
+    a, b = Use("a"), Use("b")
+    assert cache._uses(cached, Need(7, 0, True), ["b", "a"]) == ([Use("a", 7), *[b, a] * 4], [Use("a", 7), b])
+    assert cache._uses(cached, Need(7, 0, True), ["a"]) == ([Use("a", 7), *[a] * 4], [])
+    assert cache._uses(cached, Need(7, 0, True), ["a", "b"]) == ([Use("a", 7), a, b], [])
+    assert cache._uses(cached, Need(7, 0, True), []) == ([Use("a", 7)], [])

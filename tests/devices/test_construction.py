@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import tracemalloc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,20 @@ def test_one_model_is_read_at_a_time_and_each_once(tmp_path: Path) -> None:
     reader.start("a")
     reader.close()
     assert asked == ["a", "b", "a"]
+
+
+def test_files_are_read_in_chunks_of_8_mib(tmp_path: Path) -> None:
+    """However small they are, and whatever they hold: no more of them is in memory of this process."""
+    (tmp_path / "small").write_bytes(b"x")
+    reader = ReadAhead(lambda name: [tmp_path / "small"])
+    reader.start("before")  # what is imported meanwhile does not count
+    reader.wait()
+    tracemalloc.start()
+    try:
+        reader.start("a")
+        reader.wait()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reader.num_bytes == 2
+    assert 8 * MIB <= peak < 8.5 * MIB

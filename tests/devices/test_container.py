@@ -80,3 +80,9 @@ def test_weights_in_main_memory_keep_within_the_limit(monkeypatch: pytest.Monkey
     assert CpuDevice().total_bytes() == 4 * GIB
     assert CpuDevice().free_bytes() == 2**20
     assert MemorySettings(num_workers=2).host_budget() == round(HOST_SHARE * 2**20 / 2)
+
+
+@pytest.mark.parametrize(("limit", "seen"), [(2**60 - 4096, 2**60 - 4096), (2**60, None)])
+def test_a_limit_of_an_exbibyte_is_none(tmp_path: Path, limit: int, seen: int | None) -> None:
+    files = {"sys/fs/cgroup/memory.max": limit, "sys/fs/cgroup/memory.current": GIB}
+    assert container_limit_bytes(lay(tmp_path, files)) == seen

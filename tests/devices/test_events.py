@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from panic.devices.cache import ModelCache
-from panic.devices.events import EventLog, read_events, summarise
+from panic.devices.events import EventLog, fewest_bytes, read_events, summarise
+from panic.devices.planning import Use
 from panic.devices.simulated import SimulatedDevice
 from tests.devices.paper import paper_cache
 from tests.devices.test_contract import MIB, Layers
@@ -208,3 +209,10 @@ def test_a_stretch_is_of_one_model_and_need_and_ends_where_layers_come(tmp_path:
         ("calls", None, 1, None), ("use", "b", None, None), ("calls", None, 1, None),
         ("streamed", "c", None, None), ("use", "b", None, None), ("calls", None, None, 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("num_between", "num_bytes"), [(63, 3), (64, 4)])
+def test_the_optimum_sees_64_uses_of_which_this_is_one(num_between: int, num_bytes: int) -> None:
+    """Room for two of three: b, used last, is needed again; what is not seen goes by its last use."""
+    order = [(Use(name), 2) for name in "ba" + "c" * num_between + "b"]
+    assert fewest_bytes(order, dict.fromkeys("abc", 1)) == num_bytes

@@ -318,3 +318,22 @@ def test_strides_that_a_buffer_keeps() -> None:
     assert _contiguous_stride((0, 3)) == (3, 1)
     assert _contiguous_stride((3, 0, 2)) == (2, 2, 1)
     assert [_aligned(num) for num in (0, 1, 256, 257)] == [0, 256, 256, 512]
+
+
+@pytest.mark.parametrize(
+    ("num_tensors", "num_bytes", "block_bytes"),
+    [
+        (128, 1024, 64 * 1024),  # a 32nd of all is less than the least block
+        (2048, 1024, 64 * 1024),
+        (2080, 1024, 65 * 1024),
+        (1024, 4096, 128 * 1024),
+    ],
+)
+def test_models_are_in_32_blocks_of_64_kib_or_more(
+    num_tensors: int, num_bytes: int, block_bytes: int
+) -> None:
+    layers = torch.nn.Module()
+    for number in range(num_tensors):
+        layers.register_buffer(f"b{number}", torch.zeros(num_bytes, dtype=torch.uint8))
+    parcel = slab([layers], device())
+    assert {block.num_bytes for block in parcel.blocks} == {block_bytes}

@@ -300,3 +300,12 @@ def test_what_can_never_fit_is_refused() -> None:
         least_bytes(uses("a"), {"a": 5}, 4)
     with pytest.raises(ModelDoesNotFit):
         replay(State(capacity_bytes=4, sizes={"a": 5}), uses("a"))
+
+
+@pytest.mark.parametrize(("num_before", "victim"), [(45, "b"), (46, "c")])
+def test_the_search_looks_48_uses_ahead(num_before: int, victim: str) -> None:
+    """c is the 48th use, and bringing it again costs more than b does; as the 49th it is not seen."""
+    sizes = {"b": 3, "c": 6, "d": 3}
+    state = State(capacity_bytes=9, sizes=sizes, resident={"c": 6, "b": 3}, whole=frozenset(sizes))
+    order = uses("d" * (1 + num_before) + "bc")
+    assert plan(state, order) == [Evict(victim, sizes[victim]), Load("d", 3)]

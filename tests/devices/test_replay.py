@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from panic.devices import replay as replaying
-from panic.devices.planning import State, Use
+from panic.devices.planning import Action, State, Use, plan
 from panic.devices.replay import ASK_AGAIN, Eagerness, eager_pays, replay
 from panic.errors import ModelDoesNotFit
 
@@ -96,3 +98,14 @@ def test_eager_prefetch_pays_where_it_saves_time_and_is_asked_again_now_and_then
 
 def test_an_order_that_does_not_fit_gains_nothing() -> None:
     assert not Eagerness().pays(TWO, [Use("a", 9), Use("b")], 25.0, {"a": 1.0, "b": 1.0})
+
+
+def test_eight_cycles_are_served_unless_told_otherwise() -> None:
+    seen: list[str] = []
+
+    def planner(state: State, upcoming: Sequence[Use]) -> list[Action]:
+        seen.append(upcoming[0].model)
+        return plan(state, upcoming)
+
+    replay(TWO, ORDER, planner=planner)
+    assert seen == ["a", "b"] * 8

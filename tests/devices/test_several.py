@@ -233,3 +233,18 @@ def test_the_budget_counts_for_all_and_each_gives_up_its_own() -> None:
     gc.collect()
     assert host.held_bytes == 12 * MIB
     assert (one.resident, two.resident) == ({"a", "b"}, {"a", "d"})
+
+
+def test_of_4096_partitions_all_are_looked_at() -> None:
+    """Of 36 s on two devices no move and no exchange of models makes 18 s of the 19 that come first."""
+    load = dict.fromkeys("ghijkl", 0.0) | dict(zip("abcdef", (9.0, 8.0, 2.0, 2.0, 6.0, 9.0), strict=True))
+    devices = {"x": 1000, "y": 1000}
+
+    def busiest(names: str) -> float:
+        of, sizes = {name: load[name] for name in names}, dict.fromkeys(names, 2000 // len(names))
+        placed = {name: place for name, (place,) in place(of, sizes, devices).items()}
+        return Costs(of, sizes, devices).of_all(placed)[0]
+
+    assert busiest("abcdefghijkl") == 18.0
+    load["m"] = 0.0
+    assert busiest("abcdefghijklm") == 19.0

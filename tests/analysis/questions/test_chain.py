@@ -130,3 +130,11 @@ def test_parts_that_few_runs_end_in_are_told_together():
     some = replace(told, endings=[0.3, 0.2, 0.2, 0.1, 0.1, 0.1])
     said = chain.sentence(replace(answer, chains=[some]))
     assert "ends in them with 30%, 20%, 20%, 10%, and in others." in said
+
+
+@pytest.mark.parametrize(("number", "said"), [(6, False), (7, True)])
+def test_six_networks_are_drawn_beside_each_other(number, said):
+    rows = [(f"n{place}", "a boat", 0, 1.0, 1.0, 0.0) for place in range(number)]
+    answer = chain.Chains(chains=[], clusters=pl.DataFrame(rows, chain.LONG_RUN, orient="row"))
+    for made in chain.chart(answer).values():
+        assert ("1 more network is not drawn." in " ".join(made.to_dict()["title"]["subtitle"])) == said

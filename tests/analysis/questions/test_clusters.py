@@ -116,3 +116,11 @@ def test_steps_are_counted_with_those_that_stuck_runs_were_spared(bench):
         "The text visited most is 50% of all: b. 2 of 2 are visited by more than "
         "one run. Clusters found without a fifth of the runs agree with these by 1.00."
     )
+
+
+@pytest.mark.parametrize(("length", "left_out"), [(4000, 0), (4001, 1)])
+def test_4000_outputs_are_drawn(bench, length, left_out):
+    bench.add("start", (list("ab") * 2001)[:length], network=("tell",), seed=-1, max_length=length)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    answer = clusters.table(bench.evidence, TEXT)
+    assert (len(answer.shown), answer.num_left_out) == (length - left_out, left_out)

@@ -32,3 +32,14 @@ def test_few_outputs_are_refused(bench):
     bench.embed(vectors)
     with pytest.raises(AnalysisError, match="20 distinct texts"):
         dimension.table(bench.evidence, TEXT)
+
+
+@pytest.mark.parametrize(("num_distinct", "is_asked"), [(19, False), (20, True)])
+def test_twenty_distinct_outputs_are_enough(bench, num_distinct, is_asked):
+    rng = np.random.default_rng(0)
+    texts = [f"text {i}" for i in range(30)]
+    bench.add("start", texts, seed=-1, max_length=60)
+    bench.add("start", [*texts[:num_distinct], *texts[:10]], seed=-1, repeat=1, max_length=60)
+    bench.embed({text: rng.normal(size=4).astype(np.float32) for text in texts})
+    assert len(dimension.table(bench.evidence, TEXT)) == 1 + is_asked
+    assert dimension.STATISTIC.of(bench.evidence, TEXT)["value"].count() == 1 + is_asked

@@ -7,6 +7,7 @@ import pytest
 
 from panic.analysis import load
 from panic.analysis.questions import drift
+from panic.analysis.sampling import scattered
 from panic.store import Commit, NewEmbedding, contents, writing
 from tests.analysis.conftest import TEXT, angle_vector, corner
 from tests.analysis.looks import assert_shown
@@ -132,3 +133,44 @@ def test_one_long_run_does_not_speak_for_all(bench):
     bench.embed({"start": angle_vector(0), "near": angle_vector(60), "away": angle_vector(180)})
     said = drift.sentence(drift.table(bench.evidence, TEXT))
     assert "draw → tell 0.50 at model call 3, of 4 runs" in said
+
+
+@pytest.mark.parametrize(("num_steps", "num_drawn"), [(201, 200), (200, 200), (199, 199)])
+def test_more_model_calls_than_200_are_drawn_in_part(bench, num_steps, num_drawn):
+    bench.add("start", ["a"] * num_steps, network=("tell",), seed=-1, max_length=num_steps)
+    bench.embed({"start": corner(0), "a": corner(1)})
+    answer = drift.table(bench.evidence, TEXT)
+    assert (len(answer.frame), len(answer.bands)) == (num_steps, num_drawn)
+    caption = " ".join(drift.chart(answer)["from the prompt"].to_dict()["title"]["subtitle"])
+    assert (f"Drawn: 200 of the {num_steps} model calls" in caption) == (num_steps > 200)
+
+
+def test_sixty_runs_are_drawn_singly_some_of_every_network(bench):
+    for repeat in range(59):
+        bench.walk("a", seed=-1, repeat=repeat)
+    for repeat in range(2):
+        bench.walk("a", network=("tell",), seed=-1, repeat=repeat)
+    bench.embed({"start": corner(0), "a": corner(1)})
+    lines = drift.table(bench.evidence, TEXT).lines
+    assert dict(lines.group_by("network").agg(pl.col("run").n_unique()).iter_rows()) == {
+        "draw → tell": 58, "tell": 2,
+    }  # fmt: skip
+
+
+def test_200_starts_are_compared_with_each_other(bench):
+    """Of two places whose numbers differ by 14, 93 x 107 pairs of 200 are apart: just more than half of them.
+
+    With all 201 starts, or one less of the rarer place, they are less than half.
+    """
+    (left_out,) = set(range(201)) - set(scattered(201, 200).tolist())
+    of_199 = scattered(201, 199).tolist()
+    rare = {left_out + 1 if left_out + 1 not in of_199 else next(iter({*range(201)} - {*of_199, left_out}))}
+    rare |= set([place for place in range(201) if place not in {left_out, *rare}][:92])
+    for number in range(201):
+        bench.add(f"start {number}", ["a"], network=("tell",), seed=-1)
+    vectors = {f"start {number}": corner(int(number in rare)) for number in range(201)}
+    bench.embed(vectors | {"a": corner(2)})
+    data = load(bench.store, "demo")
+    order = drift.starts(data, *TEXT).sort("run")["start"].to_list()
+    assert order == sorted(order), "starts have their rows in the order of their runs"
+    assert drift.unrelated(data, *TEXT) == pytest.approx(1.0, abs=1e-6)

@@ -79,3 +79,9 @@ def test_the_median_stay_is_that_of_kaplan_and_meier(bench):
     bench.walk("aaaaaaaaaaaaa", seed=-1, repeat=1)
     curve = pl.DataFrame({"length": [0.0, 3.0, 12.0], "survival": [1.0, 0.8, 0.8]})
     assert dwell._median(curve) == "more than 12 outputs"
+
+
+@pytest.mark.parametrize(("number", "numbers"), [(12, [*range(12)]), (13, [*range(12), -1])])
+def test_twelve_clusters_are_drawn_where_runs_are_most_often(number, numbers):
+    labels = [*range(number), *range(12)]
+    assert list(dwell.moves(one_cluster(labels), "n").numbers) == numbers

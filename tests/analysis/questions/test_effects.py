@@ -288,3 +288,23 @@ def test_diagrams_of_runs_that_failed_do_not_count(crossed):
     table, _ = effects.what_matters(load(crossed.store, "demo"), *TEXT, num_permutations=19)
     assert effects.COMPONENTS in table["measure"].to_list()
     assert table["num_runs"].unique().to_list() == [24]
+
+
+def test_150_runs_are_shuffled_999_times(bench):
+    for repeat in range(151):
+        bench.add(
+            f"start {repeat % 2}", ["ab"[repeat % 2]], network=("tell",), seed=-1, repeat=repeat, max_length=1
+        )
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90)})
+    table, _ = effects.what_matters(load(bench.store, "demo"), *TEXT)
+    assert table.select("factor", "num_runs", "p_value").rows() == [("prompt", 150, 1 / 1000)]
+
+
+@pytest.mark.parametrize("num_runs", [2, 3])
+def test_three_runs_that_have_ended_are_asked(bench, num_runs):
+    for repeat in range(num_runs):
+        bench.add(f"start {repeat}", ["a"], network=("tell",), seed=-1, repeat=repeat, max_length=1)
+    bench.embed({"a": angle_vector(0)})
+    _, absent = effects.what_matters(load(bench.store, "demo"), *TEXT)
+    few = f"3 runs that have ended are needed, found {num_runs}"
+    assert (absent.get(effects.ENDS) == few) == (num_runs < 3)

@@ -75,3 +75,18 @@ def test_bars_of_several_settings_are_not_mixed(make_bench):
     assert of_run["longest"].to_list() == [finite[:, 1].max()]
     drawn = diagrams.table(bench.evidence, TEXT).filter(dimension=0)
     assert len(drawn) == len(bars)
+
+
+@pytest.mark.parametrize(("num_bars", "left_out"), [(80, ""), (81, "The 1 shortest are not drawn.")])
+def test_80_bars_of_a_dimension_are_drawn(num_bars, left_out):
+    lengths = np.linspace(0.5, 1, num_bars)
+    frame = pl.DataFrame({"dimension": 0, "birth": 0.0, "death": lengths, "run": 1, "metric": "euclidean"})
+    made = entropies.barcode(frame).to_dict()
+    assert " ".join(made["title"]["subtitle"]).endswith(left_out or "to where it ends.")
+
+
+@pytest.mark.parametrize(("num_bars", "band"), [(59, 0.72), (60, 1.0)])
+def test_sixty_bars_stand_without_gaps(num_bars, band):
+    lengths = np.linspace(0.5, 1, num_bars)
+    frame = pl.DataFrame({"dimension": 0, "birth": 0.0, "death": lengths, "run": 1, "metric": "euclidean"})
+    assert entropies.barcode(frame).to_dict()["mark"]["height"] == {"band": band}

@@ -143,3 +143,20 @@ def test_images_that_cannot_be_read_are_refused(bench):
     bench.store.images.execute("DELETE FROM image")
     with pytest.raises(AnalysisError, match="none of the images can be read"):
         image_quality.table(bench.evidence)
+
+
+def test_twelve_images_of_each_of_50_runs_are_read(bench):
+    for number in range(51):
+        add_run(bench, number, [0.5] * 13)
+    answer = image_quality.table(bench.evidence)
+    assert (answer.num_read, answer.num_images) == (600, 51 * 13)
+    assert answer.values["run"].n_unique() == 50
+
+
+@pytest.mark.parametrize(("width", "num_read"), [(2500, 24), (2501, 22)])
+def test_images_of_60_million_pixels_together_are_read(bench, width, num_read):
+    """24 of 2.5 million; of 23 that would fit, two of each of 11 runs."""
+    for number in range(13):
+        add_run(bench, number, [0.5] * 3)
+    bench.store.db.execute(f"UPDATE output SET width = {width}, height = 1000 WHERE modality = 'image'")
+    assert image_quality.table(bench.evidence).num_read == num_read

@@ -95,3 +95,16 @@ def test_the_level_is_held_without_memory():
         runs = [rng.integers(4, size=(2, 12)) for _ in range(10)]
         p_values.append(float(matching(tables(runs)[7:].mean(axis=0)).p_value))
     assert 0.03 <= np.mean(np.array(p_values) <= 0.05) <= 0.07
+
+
+def test_sixty_prompts_are_asked(bench):
+    fill(bench, lambda prompt, output: prompt % 3, num_prompts=61, repeats=1)
+    row = initial_cluster.table(bench.evidence, TEXT).scores.row(0, named=True)
+    assert (row["num_prompts"], row["num_runs"]) == (60, 60)
+
+
+def test_90_outputs_of_long_runs_are_drawn_the_first_among_them(bench):
+    for number in range(4):
+        bench.add(f"start {number}", list("ab"[number % 2] * 91), network=("tell",), seed=-1, max_length=91)
+    bench.embed({"a": np.eye(2)[0], "b": np.eye(2)[1]})
+    assert len(initial_cluster.table(bench.evidence, TEXT).curve) == 89

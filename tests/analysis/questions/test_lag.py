@@ -111,3 +111,30 @@ def test_networks_whose_long_names_begin_alike_are_told_apart(bench):
     assert len(groups) == 2
     assert all(len(group) < 600 and group.startswith("draw → tell → draw") for group in groups)
     assert list(lag.table(bench.evidence, TEXT).movements) == groups
+
+
+@pytest.mark.parametrize(("length", "last"), [(79, 39), (80, 40), (82, 40)])
+def test_lags_go_up_to_40_and_to_half_of_a_run(bench, length, last):
+    bench.add("start", list("ab" * 41)[:length], network=("tell",), seed=-1, max_length=82)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    assert lag.table(bench.evidence, TEXT).curves["lag"].to_list() == list(range(last + 1))
+
+
+def test_sixty_runs_of_three_outputs_are_tested(bench):
+    for repeat in range(61):
+        bench.walk("aba", seed=-1, repeat=repeat)
+    bench.walk("ab", seed=-1, repeat=61)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    answer = lag.table(bench.evidence, TEXT)
+    assert answer.movements["draw → tell"].num_runs == 60
+    assert answer.curves["num_runs"].max() == 61
+    assert lag.STATISTIC.of(bench.evidence, TEXT)["run"].n_unique() == 61
+
+
+def test_of_a_run_400_outputs_are_shuffled_79_times():
+    """Of 400 the last one alone is another: it is next to one or two of them, of 399 pairs."""
+    points = np.repeat(np.eye(3)[:, :3], [399, 1, 50], axis=0).astype(np.float32)
+    draws = lag._shuffled([points], 210, np.random.default_rng(0))
+    assert draws.shape == (1, 79, 210)
+    assert set((draws[0, :, 0] * 399).round(9)) <= {1.0, 2.0}
+    assert np.isnan(draws[0, 0]).tolist() == [False] * 200 + [True] * 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis import AnalysisError, load
@@ -83,3 +84,48 @@ def test_a_map_says_how_many_points_it_has_where_outputs_are_equal(bench):
     assert said.startswith(
         "9 texts that were computed, of 1 run, at 3 points, where equal ones hide each other,"
     )
+
+
+def test_a_map_of_a_long_run_has_4000_points_and_that_of_the_page_2500(bench):
+    bench.add("start", list("abcd" * 1000 + "a"), network=("tell",), seed=-1, max_length=4001)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abcd")})
+    assert len(place_map(load(bench.store, "demo"), *TEXT)[0]) == 4000
+    assert len(map.table(bench.evidence, TEXT).places) == 2500
+
+
+def test_which_runs_a_map_takes_is_by_the_seed_0(bench):
+    """Seeds choose other pairs of twelve runs."""
+    for repeat in range(12):
+        bench.walk("abcd", seed=-1, repeat=repeat)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abcd")})
+    data = load(bench.store, "demo")
+    chosen = [
+        set(place_map(data, *TEXT, max_points=9, **how)[0]["run"])
+        for how in ({}, {"seed": 0}, {"seed": 1}, {"seed": 2})
+    ]
+    assert chosen[0] == chosen[1]
+    assert chosen[0] not in chosen[2:]
+
+
+@pytest.mark.parametrize(("num_images", "num_shown"), [(300, 300), (301, 151)])
+def test_hovering_shows_300_images_and_every_second_of_more(bench, num_images, num_shown):
+    bench.add("start", [f"text {i}" for i in range(num_images)], seed=-1, max_length=2 * num_images)
+    bench.embed({f"text {i}": corner(i % 4) for i in range(num_images)})
+    assert map.table(bench.evidence, TEXT).places["image"].count() == num_shown
+
+
+@pytest.mark.parametrize(
+    ("num_networks", "num_prompts", "headings"),
+    [(1, 1, [""]), (2, 1, [""]), (7, 2, ["by network", "by prompt"]), (8, 7, [""]), (8, 8, [""])],
+)
+def test_a_map_is_coloured_by_what_has_seven_levels_at_most(num_networks, num_prompts, headings):
+    rows = np.arange(56)
+    columns = {"network": rows % num_networks, "prompt": rows % num_prompts}
+    places = pl.DataFrame({name: [f"{name} {level}" for level in of] for name, of in columns.items()})
+    places = places.with_columns(run=1, step=pl.Series(rows), x=0.5, y=0.5)
+    charts = map.chart(map.Map(places=places, share=0.5, modality="text"))
+    assert list(charts) == headings
+    if len(headings) == 1:
+        field = charts[""].to_dict()["layer"][1]["encoding"]["color"]["field"]
+        by = {(1, 1): "step", (2, 1): "network", (8, 7): "prompt", (8, 8): "step"}
+        assert field == by[num_networks, num_prompts]

@@ -9,7 +9,7 @@ import pytest
 from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import matched_pairs
 from panic.analysis.questions.matched_pairs import PAIRS, REPEATS, UNRELATED, one_word_apart
-from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.conftest import TEXT, angle_vector, corner
 from tests.analysis.looks import assert_shown
 
 PROMPTS = {
@@ -116,3 +116,29 @@ def test_prompts_that_are_all_a_word_apart_leave_nothing_to_compare(bench):
     fill(bench, lambda angle: angle, prompts={f"a {word} thing": 10.0 * i for i, word in enumerate("wxyz")})
     with pytest.raises(AnalysisError, match="all 6 pairs are such, of 4 prompts"):
         matched_pairs.table(bench.evidence, TEXT)
+
+
+def test_a_hundred_prompts_those_with_a_partner_first_are_compared(bench):
+    """The first is alone and left out; of the others 50 pairs differ in their colour."""
+    prompts = {"alone": 0.0} | {f"{hue} number {n}": 3.6 * n for n in range(50) for hue in ("red", "blue")}
+    fill(bench, lambda angle: angle, repeats=1, prompts=prompts)
+    row = matched_pairs.table(bench.evidence, TEXT).scores.row(0, named=True)
+    assert row["num_prompts"] == 100
+
+
+@pytest.mark.parametrize(("length", "num_steps"), [(40, 40), (41, 40), (39, 39)])
+def test_forty_outputs_of_six_runs_of_a_prompt_are_compared(bench, length, num_steps):
+    """The seventh run of each is far from all others."""
+    prompts = ["a red house", "a blue house", "some ships", "much music"]
+    for number, prompt in enumerate(prompts):
+        for repeat in range(7):
+            text = f"{number} far" if repeat == 6 else f"{number}"
+            bench.add(prompt, [text] * length, network=("tell",), seed=-1, repeat=repeat, max_length=41)
+    bench.embed(
+        {f"{number}": corner(number) for number in range(4)}
+        | {"0 far": -corner(0), "1 far": -corner(1)}
+        | {"2 far": -corner(2), "3 far": -corner(3)}
+    )
+    answer = matched_pairs.table(bench.evidence, TEXT)
+    assert answer.curve["step"].n_unique() == num_steps
+    assert answer.scores["repeats"][0] == pytest.approx(0.0, abs=1e-6)

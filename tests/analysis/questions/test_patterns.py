@@ -35,3 +35,12 @@ def test_short_runs_are_refused(bench):
     bench.embed({"a": corner(0), "b": corner(1)})
     with pytest.raises(AnalysisError, match="no run has 12 text vectors"):
         patterns.table(bench.evidence, TEXT)
+
+
+@pytest.mark.parametrize(("length", "is_asked"), [(11, False), (12, True)])
+def test_twelve_outputs_are_enough(bench, length, is_asked):
+    bench.walk("ab" * 10, seed=-1)
+    bench.walk("abcbcacbcabc"[:length], seed=-1, repeat=1)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    for found in (patterns.table, patterns.STATISTIC.of):
+        assert len(found(bench.evidence, TEXT)) == 1 + is_asked

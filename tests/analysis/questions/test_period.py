@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from panic.analysis import AnalysisError
+from panic.analysis.dynamics import periodicity
 from panic.analysis.questions import period
 from tests.analysis.conftest import TEXT, corner
 from tests.analysis.looks import assert_shown
@@ -59,3 +60,17 @@ def test_stuck_runs_alone_are_refused(bench):
     bench.embed({"a": corner(0), "b": corner(1)})
     with pytest.raises(AnalysisError, match="no run that is not stuck"):
         period.table(bench.evidence, TEXT)
+
+
+def test_of_a_run_its_first_400_outputs_count_and_twelve_are_enough(bench):
+    """The 400th breaks the order, and so does the 401st."""
+    letters = list("abc" * 133 + "bb")
+    for repeat, length in enumerate((401, 12, 11)):
+        bench.add("start", letters[:length], network=("tell",), seed=-1, repeat=repeat, max_length=401)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    right = [periodicity(letters[:length]).score for length in (400, 12)]
+    assert right[0] not in (periodicity(letters).score, periodicity(letters[:399]).score)
+    answer = period.table(bench.evidence, TEXT)
+    assert answer.num_runs == 2
+    assert answer.band["value"].to_list() == pytest.approx(right, abs=1e-9)
+    assert period.STATISTIC.of(bench.evidence, TEXT)["value"].to_list() == pytest.approx(right, abs=1e-9)

@@ -125,3 +125,21 @@ def test_it_is_said_until_when_the_prompt_can_be_told(ps: list[float], said: lis
     text = recoverability._until("loop", rows)
     assert all(part in text for part in said)
     assert text.count("told") == len(said)
+
+
+def test_a_hundred_prompts_are_told_apart_at_sixty_outputs(bench):
+    fill(bench, 3, num_prompts=101, length=3)
+    answer = recoverability.table(bench.evidence, TEXT)
+    assert set(answer.stretches["num_prompts"]) == {100}
+    assert set(answer.stretches["num_runs"]) == {200}
+
+
+def test_sixty_outputs_of_long_runs_are_looked_at(bench):
+    fill(bench, 3, num_prompts=4, length=61)
+    assert len(recoverability.table(bench.evidence, TEXT).curve) == 60
+
+
+def test_there_are_four_stretches_each_some_times_as_long_as_the_one_before():
+    """Their ends are 1, 4, 15 and 60 of 60 outputs."""
+    parts = [range(60)[part] for part in recoverability._stretches(60)]
+    assert [(part[0], part[-1]) for part in parts] == [(0, 0), (1, 3), (4, 14), (15, 59)]

@@ -61,3 +61,19 @@ def test_runs_in_which_nothing_comes_again_are_not_drawn(bench):
     assert len(answer.plots) == 4
     charts = assert_shown(recurrence, answer)
     assert list(charts) == ["texts of run 2, fresh noise"]
+
+
+@pytest.mark.parametrize("num_steps", [3, 4])
+def test_runs_of_four_steps_are_asked(bench, num_steps):
+    bench.add("a start", list("aaaa"[:num_steps]), network=("tell",), seed=-1, max_length=8)
+    answer = recurrence.table(bench.evidence)
+    assert (answer is None) == (num_steps < 4)
+
+
+def test_the_last_100_outputs_are_drawn_of_six_runs_at_most(bench):
+    for repeat, length in enumerate((99, 100, 101, 4, 4, 4, 4)):
+        texts = [f"{repeat} {output}" for output in range(length)]
+        bench.add("a start", texts, network=("tell",), seed=-1, repeat=repeat, max_length=101)
+    plots = recurrence.table(bench.evidence).plots
+    assert [(plot.first, len(plot.matrix)) for plot in plots[:3]] == [(0, 99), (0, 100), (1, 100)]
+    assert len(plots) == 6

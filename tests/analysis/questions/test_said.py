@@ -503,3 +503,58 @@ def test_drift_of_some_runs_says_of_how_many(monkeypatch: pytest.MonkeyPatch) ->
     assert drift.sentence(answer) == "It drifts. By steps."
     answer.num_begun = 1234
     assert drift.sentence(answer) == "It drifts. By steps. This is of 2 of 1,234 runs."
+
+
+AT_THE_LEVEL: dict[str, Callable[[float], str]] = {
+    "effects": lambda p: of_effects({"p_adjusted": p}),
+    "effects: could": lambda p: of_effects({"p_least": p}),
+    "image_quality": lambda p: of_quality({"p_adjusted": p}),
+    "initial_cluster": lambda p: of_returns(p_adjusted=p),
+    "matched_pairs": lambda p: of_pairs(p_adjusted=p),
+    "networks": lambda p: of_networks(2, p),
+    "networks: could": lambda p: of_networks(2, 0.2, p_least=p),
+    "probes": of_probes,
+    "recoverability": of_recoverability,
+    "reversal": lambda p: of_reversal(p_adjusted=p),
+    "semantic_drift": lambda p: of_drift(p_adjusted=p),
+    "shock": lambda p: of_shock(p_adjusted=p),
+    "territories": of_territories,
+    "territories: one": lambda p: of_territories(0.01, p_adjusted=p),
+    "two_periodicity": lambda p: of_alternations(p_adjusted=p),
+    "vendi": lambda p: of_vendi(p_adjusted=p),
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_LEVEL)
+def test_a_p_of_5_percent_is_clear_and_one_that_is_a_trifle_more_is_not(name: str) -> None:
+    """Both are told as 0.05, so that the sentences differ in their verdict alone."""
+    at, above, clear, unclear = (AT_THE_LEVEL[name](p) for p in (0.05, 0.05001, 0.0499, 0.0504))
+    assert at == clear
+    assert above == unclear
+    assert at != above
+
+
+@pytest.mark.parametrize(("number", "more"), [(4, ""), (5, " 1 more network is not told.")])
+def test_of_many_networks_four_are_told_and_the_others_counted(number: int, more: str) -> None:
+    names = [f"n{place}" for place in range(number)]
+    known = {
+        "num_runs": 3, "num_left_out": 0, "num_moves": 1200, "num_cores": 2, "in_cores": 0.7, "longest": 400,
+        "relaxation": 4.0, "low": NAN, "high": NAN, "shuffled": None, "num_parts": 1, "mixing": 12.4,
+    }  # fmt: skip
+    ends = pl.DataFrame({"network": names}).with_columns(target=pl.lit("sea"), source=pl.lit("land"))
+    ways = pl.DataFrame({"network": names}).with_columns(
+        source=pl.lit("sea"), target=pl.lit("land"), outputs=2.0
+    )
+    chains = [milestones.CoreChain(network=name, **known) for name in names]
+    row = {
+        "network": "n0", "num_clusters": 4, "num_moves": 1200, "num_runs": 3, "num_left_out": 0,
+        "p_value": 0.2, "p_adjusted": 0.4, "net_share": 0.3, "null_low": 0.1, "null_high": 0.25,
+    }  # fmt: skip
+    tests = frame(row, *({"network": name} for name in names[1:]))
+    for said in (
+        milestones.sentence(SimpleNamespace(chains=chains, passages=ways, committors=ends, absent=())),
+        reversal.sentence(SimpleNamespace(tests=tests, absent=())),
+    ):
+        assert [name in said for name in names] == [True] * 4 + [False] * (number - 4)
+        assert said.endswith(more or ".")
+        assert ("not told" in said) == bool(more)

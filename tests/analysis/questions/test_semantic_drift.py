@@ -144,3 +144,37 @@ def test_images_are_compared_with_prompts_and_with_the_first_image(bench):
     assert mean["num_directions"] == 4
     generations = answer.scores.filter(pl.col("direction") == "image → image")["num_generations"]
     assert generations.to_list() == [2]
+
+
+def test_three_starts_have_an_interval_and_five_generations_a_curve():
+    columns = list(semantic_drift.SCORES)[2:-1]
+    cells = 0.5 * np.exp(-0.4 * np.arange(1, 6)) + 0.2 + 0.01 * np.arange(3)[:, None]
+
+    def score(starts: int, generations: int) -> dict[str, float | None]:
+        return dict(zip(columns, semantic_drift._score(cells[:starts, :generations]), strict=True))
+
+    assert np.isnan([score(2, 5)["low"], score(2, 5)["high"]]).all()
+    assert score(3, 5)["low"] < score(3, 5)["cumulative"] < score(3, 5)["high"]
+    assert score(3, 4)["rate"] is None
+    assert score(3, 5)["rate"] == pytest.approx(0.4, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("r2", "p", "is_told"),
+    [
+        (0.5, 0.05, True),
+        (0.499, 0.05, False),
+        (0.5, 0.0501, False),
+        (None, 0.01, False),
+        (0.9, np.nan, False),
+    ],
+)
+def test_a_rate_is_told_where_half_is_explained_and_a_change_was_shown(r2, p, is_told):
+    frame = pl.DataFrame({"r2": [r2], "p_adjusted": [p]}, {"r2": pl.Float64, "p_adjusted": pl.Float64})
+    assert frame.select(semantic_drift._is_told()).item() == is_told
+
+
+@pytest.mark.parametrize(("length", "drawn"), [(199, 199), (200, 200), (201, 200)])
+def test_200_generations_are_drawn(length, drawn):
+    curve = semantic_drift._curve("a", "text → text", np.zeros((2, length)))
+    assert (len(curve), curve["generation"][-1]) == (drawn, length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import stats
 
@@ -123,3 +124,20 @@ def test_a_stuck_run_counts_by_its_cycle_and_a_failed_one_not(bench):
     found = shares.cluster_shares(reference, {"demo": load(bench.store, "demo")}, *TEXT)
     assert found["share"].to_list() == pytest.approx([17 / 20, 3 / 20])
     assert found["num_runs"].to_list() == [1, 1]
+
+
+@pytest.mark.parametrize(("number", "said"), [(10, False), (11, True)])
+def test_ten_clusters_are_drawn_the_largest_first(number, said):
+    rows = {"label": range(number), "share": [0.09 - 0.001 * place for place in range(number)]}
+    frame = pl.DataFrame(rows).with_columns(
+        name=pl.format("cluster {}", "label"), experiment=pl.lit("a"), low=0.0, high=0.2, num_runs=4
+    )
+    made = shares.chart(shares.Shares(own="a", shares=frame)).to_dict()
+    assert made["layer"][0]["encoding"]["y"]["sort"] == [f"cluster {place}" for place in range(10)]
+    assert ("The 1 smallest clusters are not drawn." in " ".join(made["title"]["subtitle"])) == said
+
+
+def test_two_prompts_have_no_interval_and_three_have_one():
+    runs = np.array([[0.45, 0.55], [0.5, 0.5], [0.55, 0.45]])
+    assert np.isnan(shares.interval(runs[:2], np.arange(2))[0]).all()
+    assert np.isfinite(shares.interval(runs, np.arange(3))[0]).all()

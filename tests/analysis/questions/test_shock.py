@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,31 @@ def test_groups_of_a_config_are_the_pairs(tmp_path: Path) -> None:
     ]
     tests = effects.table(found, VIEW).tests.filter(pl.col("measure") == effects.ENDS)
     assert {"group", "tag long"} <= set(tests["factor"])
+
+
+def test_60_outputs_after_a_shock_are_compared(tmp_path: Path) -> None:
+    arms = {"baseline": [], "swap": [{"at": 8, "text": "state 0"}]}
+    answer = shock.table(evidence(tmp_path / "s", arms=arms, max_length=132), VIEW)
+    assert answer is not None
+    steps = answer.curve["step"].to_list()
+    assert (len(steps), steps[0], steps[-1]) == (60, 9, 131)
+
+
+@pytest.mark.parametrize(("num_runs", "num_steps", "num_pairs"), [(300, 3, 300), (301, 3, 300), (8, 2, None)])
+def test_300_pairs_of_three_outputs_are_compared(num_runs, num_steps, num_pairs) -> None:
+    rows = [
+        {
+            "run": run, "row": run % 4, "other": run % 4, "step": step, "unit": run % 4, "seed": -1,
+            "prompt": f"start {run % 4}", "repeat": run // 4,
+        }
+        for run in range(num_runs)
+        for step in range(num_steps)
+    ]  # fmt: skip
+    data = SimpleNamespace(matrix=lambda model: np.eye(4, dtype=np.float32))
+    if num_pairs is None:
+        with pytest.raises(AnalysisError, match="3 outputs after the shock are needed, found 2"):
+            shock._compared(pl.DataFrame(rows), 0, data, VIEW)
+        return
+    curve, score = shock._compared(pl.DataFrame(rows), 0, data, VIEW)
+    assert curve["num_pairs"].to_list() == [num_pairs] * 3
+    assert score[-2:] == (4, num_pairs)

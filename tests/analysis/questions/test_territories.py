@@ -118,3 +118,10 @@ def test_prompts_whose_runs_met_are_one_of_the_interval(bench, num_prompts, is_k
             bench.add(prompt, texts, max_length=10 * len(set(network)), network=network, seed=42)
     shares = territories.table(bench.evidence, TEXT).shares
     assert shares["low"].is_not_nan().any() == is_known, shares
+
+
+def test_no_shuffle_of_999_parts_networks_as_far(bench):
+    fill(bench, lambda network, prompt, output: network, num_prompts=6)
+    answer = territories.table(bench.evidence, TEXT)
+    assert (answer.p_value, answer.cramers_v) == (1 / 1000, pytest.approx(1.0))
+    assert answer.shares["p_adjusted"].min() == 1 / 1000

@@ -111,3 +111,24 @@ def test_of_many_networks_some_are_drawn_and_that_is_said():
     assert len(twins.chart(answer)) == twins.MAX_CHARTS == 12
     said = twins.sentence(answer)
     assert "41 more networks are not told. No more than 12 networks are drawn." in said
+
+
+def test_200_pairs_are_followed(bench):
+    for repeat in range(403):
+        bench.add("start", ["a", "a"], network=("tell",), seed=-1, repeat=repeat)
+    bench.embed({"a": angle_vector(0)})
+    assert twins.twins(load(bench.store, "demo"), *TEXT)["pair"].n_unique() == 200
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (1, 100, [1, 10, 100]),
+        (1, 99, [1, 3, 10, 30]),
+        (2, 9, [2, 3, 5, 7]),
+        (4, 5, [4, 4.1, 4.2]),
+        (4, 4, [4]),
+    ],
+)
+def test_an_axis_has_three_ticks_or_more_where_there_are(low, high, ticks):
+    assert twins._decades(pl.Series([float(low), float(high)]))[: len(ticks)] == ticks

@@ -72,3 +72,35 @@ def test_the_level_is_held_in_any_order():
         for _ in range(1000)
     ]
     assert 0.03 <= np.mean(np.array(p_values) <= 0.05) <= 0.07
+
+
+def test_of_a_run_its_first_400_outputs_count_and_200_places_are_drawn(bench):
+    """The 400th comes up once alone, and so would the 401st: of 398 outputs one is not that of two before."""
+    bench.add("start", list("ab" * 199 + "acd"), network=("tell",), seed=-1, max_length=401)
+    bench.embed(letters("abcd"))
+    answer = two_periodicity.table(bench.evidence, TEXT)
+    assert answer.scores["lag2"][0] == pytest.approx(1 - 1 / 398)
+    assert (len(answer.steps), answer.steps["step"][-1]) == (200, 399)
+    single = two_periodicity.STATISTIC.of(bench.evidence, TEXT)
+    assert single["value"].to_list() == [pytest.approx(1 - 1 / 398)]
+
+
+def test_of_a_network_60_runs_count_and_six_outputs_are_enough(bench):
+    for repeat in range(61):
+        bench.walk("ababab", seed=-1, repeat=repeat)
+    bench.walk("ababa", network=("tell",), seed=-1)
+    bench.embed(letters("ab"))
+    answer = two_periodicity.table(bench.evidence, TEXT)
+    assert answer.scores["num_runs"].to_list() == [60]
+    assert answer.absent == {"tell": "6 outputs a run are needed, found 5"}
+    assert len(two_periodicity.STATISTIC.of(bench.evidence, TEXT)) == 61
+
+
+@pytest.mark.parametrize(("num_networks", "num_orders"), [(9, 400), (10, 401)])
+def test_there_are_399_shuffles_and_40_for_each_of_ten_networks(bench, num_networks, num_orders):
+    for number in range(num_networks):
+        bench.models[f"tell{number}"] = bench.models["tell"]
+        bench.walk("ab" * 12, network=("draw", f"tell{number}"), seed=-1)
+    bench.embed(letters("ab"))
+    p_values = two_periodicity.table(bench.evidence, TEXT).scores["p_value"]
+    assert set(p_values) == {1 / num_orders}

@@ -84,3 +84,31 @@ def test_the_level_is_held_where_diversity_stays():
         sides /= np.linalg.norm(sides, axis=-1, keepdims=True)
         p_values.append(float(vendi.changed(sides[0], sides[1], np.arange(8)).p_value))
     assert 0.03 <= np.mean(np.array(p_values) <= 0.05) <= 0.07
+
+
+def test_of_a_network_40_runs_are_scored(bench):
+    fill(bench, [[number % 4] * 7 for number in range(41)])
+    answer = vendi.table(bench.evidence, TEXT)
+    row = answer.tests.row(0, named=True)
+    assert (row["num_runs"], len(answer.runs), row["num_units"]) == (40, 40, 40)
+    assert row["p_least"] == 1 / 200, "199 swaps are drawn of so many"
+
+
+def test_of_a_long_run_100_outputs_are_scored_and_60_places_drawn(bench):
+    """Three outputs of 101 are at corners of their own; those of the statistic are the first 100."""
+    path = [0] * 98 + [1, 2, 3]
+    fill(bench, [path] * 3)
+    answer = vendi.table(bench.evidence, TEXT)
+    assert len(answer.steps) == 60
+    assert answer.runs["num_outputs"].to_list() == [100] * 3
+    shares = np.array([98, 1, 1]) / 100
+    score = np.exp(-(shares * np.log(shares)).sum())
+    found = vendi.STATISTIC.of(bench.evidence, TEXT)["value"].to_list()
+    assert found == pytest.approx([score] * 3)
+
+
+def test_three_steps_early_are_beside_three_late(bench):
+    """Runs are apart in their first three outputs, at two corners then, and together in the last three."""
+    fill(bench, [[number % 4] * 3 + [number % 2] * 2 + [0] * 3 for number in range(8)])
+    row = vendi.table(bench.evidence, TEXT).tests.row(0, named=True)
+    assert (row["early"], row["late"]) == pytest.approx((4, 1))
