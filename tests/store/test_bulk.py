@@ -172,3 +172,22 @@ def test_what_stepped_in_comes_in_the_order_of_runs_steps_and_places(writer, sam
     rows = [NewIntervention(*place, "text", given, given, None, None) for place in places]
     writing.commit(writer, Commit(interventions=rows))
     assert [row[:3] for row in bulk.interventions(writer, Scope())] == sorted(places)
+
+
+def test_a_run_has_a_current_diagram_under_each_model_and_settings(writer, sample, scopes):
+    """Of the first settings a larger one came before a smaller one."""
+    other = writing.add_model(writer, "embed2", "of embed2", {})
+    for model, digest, num_points in (
+        (sample.embed, "settings", 7), (sample.embed, "settings", 3), (sample.embed, "other", 9),
+        (other, "settings", 8),
+    ):  # fmt: skip
+        diagram = NewDiagram(
+            run=sample.noisy, model=model, settings={"metric": digest}, settings_digest=digest,
+            num_points=num_points, num_unique=num_points, bars={0: np.array([[0.0, 1.0]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+    found = [row[1:5] + row[6:7] for row in bulk.bars(writer, scopes[1]) if row[0] == sample.noisy]
+    assert found == [
+        (sample.embed, "other", 9, 9, "other"), (sample.embed, "settings", 7, 7, "settings"),
+        (other, "settings", 8, 8, "settings"),
+    ]  # fmt: skip

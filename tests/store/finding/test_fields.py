@@ -461,9 +461,10 @@ def test_a_run_in_an_arm_has_its_own_uid_and_remarks(folder: Path, sample: Sampl
 
 def test_null_models_are_told_from_what_they_are_of(folder: Path, sample: Sample) -> None:
     with Store(folder, write=True) as store:
-        writing.start_experiment(store, "alpha/null-x", {})
+        for name in ("alpha/null-x", "x-null-y"):
+            writing.start_experiment(store, name, {})
         assert told(store, "experiment", ["name"], "is_null = true") == [("alpha/null-x",)]
-        assert told(store, "experiment", ["name"], "is_null = no") == [("alpha",), ("beta",)]
+        assert told(store, "experiment", ["name"], "is_null = no") == [("alpha",), ("beta",), ("x-null-y",)]
 
 
 def test_experiments_are_found_by_what_failed_and_what_was_ended(folder: Path, sample: Sample) -> None:
