@@ -16,7 +16,6 @@ from panic.store import (
     NewInvocation,
     NewRun,
     NewStuck,
-    Store,
     check,
     contents,
     missing,
@@ -516,18 +515,3 @@ def test_a_distance_is_there_whichever_diagram_came_first(writer, sample):
     assert list(missing.distances(writer, *key)) == []
     found = contents.distances(writer, "alpha", "embed", dimension=0, kind="bottleneck", diagrams="other")
     assert (found.runs, found.matrix.tolist()) == ([sample.stuck, sample.noisy], [[0.0, 0.5], [0.5, 0.0]])
-
-
-def test_without_the_file_of_pixels_all_images_are_missing(folder, sample):
-    (folder / "images.sqlite").unlink()
-    with Store(folder) as store:
-        every = sorted(image_digest(picture(number)) for number in (1, 2, 3, 4))
-        assert list(missing.images(store, sample.alpha)) == every
-        assert list(missing.images(store, sample.beta)) == [image_digest(picture(1))]
-
-
-def test_images_are_made_again_in_the_order_in_which_they_were_made(store, sample):
-    """That is the order of batches, and not that of digests."""
-    digests = [image_digest(picture(number)) for number in (1, 2, 3, 4)]
-    assert digests != sorted(digests)
-    assert [row.digest for row in missing.image_origins(store, sample.alpha, set(digests))] == digests
