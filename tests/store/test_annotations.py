@@ -476,3 +476,22 @@ def test_an_output_is_there_in_whatever_role_unless_all_that_has_it_is_deleted(
         find_target(writer, target.uid)
     with pytest.raises(NotFound, match="There is no output"):
         annotate(writer, "comment", [(target, "of nobody")], ME)
+
+
+def test_a_config_says_what_the_last_session_of_its_own_experiment_had_otherwise(
+    writer: Store, sample: Sample
+) -> None:
+    """An earlier session of alpha and the last one of all, of beta, had the same tag and label."""
+    before = {"tags": ["t"], "label": "one"}
+    for experiment, config in (
+        (sample.alpha, before),
+        (sample.alpha, {"tags": [], "label": "two"}),
+        (sample.beta, before),
+    ):
+        writing.start_session(writer, experiment, "x", {}, config)
+    mark_as_configured(writer, sample.alpha, before, ME)
+    mark_as_configured(writer, sample.beta, before, ME)
+    alpha, _ = reading.experiments(writer)
+    assert [(row.target, row.kind, row.text) for row in list_annotations(writer)] == [
+        (alpha.uid, "tag", "t"), (alpha.uid, "label", "one")
+    ]  # fmt: skip
