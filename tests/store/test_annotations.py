@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from panic.errors import NotFound, StoreReadOnly, UsageError
-from panic.store import Store, check, dump, reading, writing
+from panic.store import Commit, NewInvocation, NewOutput, Store, check, dump, reading, writing
 from panic.store.annotations import (
     Marks,
     Target,
@@ -32,7 +32,9 @@ from panic.store.annotations import (
     verify_remarks,
 )
 from panic.store.codec import text_digest
+from panic.store.records import NewIntervention
 from panic.store.signing import Author, SigningError, identity, present_author, sign
+from panic.store.tombstones import hide
 from tests.rights import folder_of_others, without_rights
 from tests.store.effort import counted
 from tests.store.sample import Sample, batch, remark, steps
@@ -440,3 +442,56 @@ def test_authors_are_gits_or_user_and_host(tmp_path: Path, monkeypatch: pytest.M
     assert present_author() == Author(name="A B C <a@example.org>", key="~/key")
     assert identity("A B C <a@example.org>") == "a@example.org"
     assert identity("me@host") == "me@host"
+
+
+@pytest.mark.parametrize("role", ["prompt", "output", "intervention"])
+def test_an_output_is_there_in_whatever_role_unless_all_that_has_it_is_deleted(
+    writer: Store, sample: Sample, role: str
+) -> None:
+    """Two experiments have it, in this role alone."""
+    new = NewOutput(digest=text_digest("new"), modality="text", text="new")
+    writing.commit(writer, Commit(outputs=[new]))
+    given = text_digest("a")
+    for run in (sample.untouched, sample.shared):
+        match role:
+            case "prompt":
+                with writer.transaction() as connection:
+                    connection.execute(
+                        "UPDATE run SET prompt = (SELECT id FROM output WHERE text = 'new') WHERE id = ?",
+                        (run,),
+                    )
+            case "output":
+                call = batch(writer, 1, sample.tell)
+                made = NewInvocation(run, 5, given, new.digest, 1, call.id)
+                writing.commit(writer, Commit(batches=[call], invocations=[made]))
+            case _:
+                put = NewIntervention(run, 0, 0, "text", given, new.digest, None, None)
+                writing.commit(writer, Commit(interventions=[put]))
+    target = Target(kind="output", uid=new.digest.hex(), name=f"text {new.digest.hex()[:12]}")
+    for name in ("alpha", "beta"):
+        assert find_target(writer, target.uid) == target
+        assert annotate(writer, "comment", [(target, f"beside {name}")], ME) == 1
+        hide(writer, reading.experiment(writer, name), "me")
+    with pytest.raises(NotFound):
+        find_target(writer, target.uid)
+    with pytest.raises(NotFound, match="There is no output"):
+        annotate(writer, "comment", [(target, "of nobody")], ME)
+
+
+def test_a_config_says_what_the_last_session_of_its_own_experiment_had_otherwise(
+    writer: Store, sample: Sample
+) -> None:
+    """An earlier session of alpha and the last one of all, of beta, had the same tag and label."""
+    before = {"tags": ["t"], "label": "one"}
+    for experiment, config in (
+        (sample.alpha, before),
+        (sample.alpha, {"tags": [], "label": "two"}),
+        (sample.beta, before),
+    ):
+        writing.start_session(writer, experiment, "x", {}, config)
+    mark_as_configured(writer, sample.alpha, before, ME)
+    mark_as_configured(writer, sample.beta, before, ME)
+    alpha, _ = reading.experiments(writer)
+    assert [(row.target, row.kind, row.text) for row in list_annotations(writer)] == [
+        (alpha.uid, "tag", "t"), (alpha.uid, "label", "one")
+    ]  # fmt: skip

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from panic.store import Commit, NewDiagram, bulk, contents, writing
+from panic.store import Commit, NewDiagram, NewEmbedding, bulk, contents, writing
 from panic.store.bulk import Scope
 from panic.store.codec import text_digest
 from panic.store.records import NewDistance, NewIntervention, NewVectorisation
-from tests.store.sample import output
+from tests.store.sample import batch, output
 
 
 def runs(rows):
@@ -36,10 +36,10 @@ def test_steps_are_those_of_the_runs_in_their_order(store, sample, scopes):
     assert np.array_equal(alpha, every[every[:, 0] != sample.shared])
     assert np.array_equal(some, every[np.isin(every[:, 0], [sample.shared, sample.stuck])])
     rows = dict(store.db.rows("SELECT id, digest FROM output"))
-    for run, step, input, made, seed, batch in every:
+    for run, step, input, made, seed, call in every:
         (there,) = [one for one in contents.invocations(store, int(run)) if one.step == step]
         assert (rows[input].hex(), rows[made].hex()) == (there.input, there.output)
-        assert (seed, batch) == (there.seed, there.batch)
+        assert (seed, call) == (there.seed, there.batch)
     assert bulk.steps(store, Scope.of_runs([])).shape == (0, 6)
 
 
@@ -131,3 +131,63 @@ def test_what_is_taken_of_diagrams_is_that_of_the_current_ones(writer, sample, s
     assert {row[2:7] for row in bulk.distances(writer, scopes[0])} == {
         (sample.embed, "settings", 0, "bottleneck", '{"kind":"bottleneck"}')
     }
+
+
+def test_vectors_of_one_model_have_its_dimension_beside_longer_ones(writer, sample, scopes):
+    """Another model has longer vectors, of other outputs of the same runs."""
+    other = writing.add_model(writer, "embed2", "fingerprint of embed2", {})
+    call = batch(writer, 1, other)
+    found = [
+        NewEmbedding(output=text_digest(text), model=other, batch=call.id, vector=np.full(5, 7.0, np.float32))
+        for text in ("z", "a", "untouched", "d")
+    ]
+    writing.commit(writer, Commit(batches=[call], embeddings=found))
+    for scope, texts in zip(scopes, (4, 3, 3), strict=True):
+        assert bulk.vectors(writer, scope, sample.embed)[1].shape == (texts, 3)
+    assert [bulk.vectors(writer, scope, other)[1].shape for scope in scopes] == [(4, 5), (3, 5), (2, 5)]
+    rows, _ = bulk.vectors(writer, scopes[0], other)
+    assert rows.tolist() == sorted(rows.tolist())
+
+
+def test_a_pair_is_told_by_its_runs_whichever_diagram_came_first(writer, sample):
+    for run in (sample.shared, sample.noisy):
+        diagram = NewDiagram(
+            run=run, model=sample.embed, settings={}, settings_digest="settings", num_points=2, num_unique=1,
+            bars={0: np.array([[0.0, 1.0]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+    measure = writing.add_measure(writer, {"kind": "bottleneck"})
+    pairs = [NewDistance(2, 3, 0, measure, 1.0), NewDistance(1, 2, 0, measure, 2.0)]
+    writing.commit(writer, Commit(distances=pairs))
+    found = [(row[0], row[1], row[-1]) for row in bulk.distances(writer, Scope())]
+    assert found == [(sample.stuck, sample.shared, 2.0), (sample.noisy, sample.shared, 1.0)]
+
+
+def test_what_stepped_in_comes_in_the_order_of_runs_steps_and_places(writer, sample):
+    given = text_digest("a")
+    places = [
+        *((sample.shared, 0, 0), (sample.noisy, 2, 0), (sample.noisy, 1, 1), (sample.noisy, 1, 0)),
+        (sample.stuck, 3, 0),
+    ]
+    rows = [NewIntervention(*place, "text", given, given, None, None) for place in places]
+    writing.commit(writer, Commit(interventions=rows))
+    assert [row[:3] for row in bulk.interventions(writer, Scope())] == sorted(places)
+
+
+def test_a_run_has_a_current_diagram_under_each_model_and_settings(writer, sample, scopes):
+    """Of the first settings a larger one came before a smaller one."""
+    other = writing.add_model(writer, "embed2", "of embed2", {})
+    for model, digest, num_points in (
+        (sample.embed, "settings", 7), (sample.embed, "settings", 3), (sample.embed, "other", 9),
+        (other, "settings", 8),
+    ):  # fmt: skip
+        diagram = NewDiagram(
+            run=sample.noisy, model=model, settings={"metric": digest}, settings_digest=digest,
+            num_points=num_points, num_unique=num_points, bars={0: np.array([[0.0, 1.0]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+    found = [row[1:5] + row[6:7] for row in bulk.bars(writer, scopes[1]) if row[0] == sample.noisy]
+    assert found == [
+        (sample.embed, "other", 9, 9, "other"), (sample.embed, "settings", 7, 7, "settings"),
+        (other, "settings", 8, 8, "settings"),
+    ]  # fmt: skip

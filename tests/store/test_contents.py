@@ -410,3 +410,33 @@ def test_what_stepped_into_a_run_is_an_output_of_it_alone(writer, sample):
 
     assert (said(experiment="alpha"), said(experiment="beta")) == ({"alpha's"}, {"beta's"})
     assert (said(run=sample.noisy), said(run=sample.stuck)) == ({"alpha's"}, set())
+
+
+def test_the_diagram_with_most_points_counts_whichever_came_last(writer, sample):
+    """The larger one is the older one; of other settings and another model there are others."""
+    other = writing.add_model(writer, "embed2", "of embed2", {})
+    for model, digest, num_points in (
+        (sample.embed, "settings", 7), (sample.embed, "settings", 3), (sample.embed, "other", 9),
+        (other, "settings", 8),
+    ):  # fmt: skip
+        diagram = NewDiagram(
+            run=sample.noisy, model=model, settings=SETTINGS | {"of": digest}, settings_digest=digest,
+            num_points=num_points, num_unique=1, bars={0: np.array([[0.0, float(num_points)]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+    found = {
+        (model, digest): contents.bars(writer, sample.noisy, model, 0, digest)[0, 1]
+        for model, digest in ((sample.embed, "settings"), (sample.embed, "other"), (other, "settings"))
+    }
+    assert [*found.values()] == [7.0, 9.0, 8.0]
+    measure = writing.add_measure(writer, {"kind": "entropy"})
+    rows = writer.db.rows("SELECT id, num_points FROM diagram WHERE run = ?", sample.noisy)
+    taken = [
+        NewVectorisation(diagram=id, dimension=0, measure=measure, vector=np.array([float(num_points)]))
+        for id, num_points in rows
+    ]
+    writing.commit(writer, Commit(vectorisations=taken))
+    current = contents.vectorisations(
+        writer, "alpha", "embed", dimension=0, kind="entropy", diagrams="settings"
+    )
+    assert (current.runs, current.values.tolist()) == ([sample.noisy], [[7.0]])

@@ -168,3 +168,42 @@ def test_it_is_complete_when_nothing_could_be_computed(writer, sample, config):
 )
 def test_settings_are_called_by_what_differs_from_the_defaults(settings, title):
     assert diagram_title(settings) == title
+
+
+def test_a_distance_counts_where_both_diagrams_do(writer, sample, config, embed):
+    """The third one is of other settings, and newer than both."""
+    numbers_of = [add_diagram(writer, sample, run) for run in (sample.stuck, sample.noisy)]
+    other = add_diagram(writer, sample, sample.noisy, settings=WINDOWS)
+    bottleneck = writing.add_measure(writer, config.distances[0].key)
+    for one in numbers_of:
+        writing.commit(writer, Commit(distances=[NewDistance(one, other, 0, bottleneck, 1.0)]))
+    *_, distances = coverage(writer, sample.alpha, config, [embed])
+    assert (distances.stored, distances.missing) == (0, 2)
+    writing.commit(writer, Commit(distances=[NewDistance(*numbers_of, 0, bottleneck, 1.0)]))
+    *_, distances = coverage(writer, sample.alpha, config, [embed])
+    assert (distances.stored, distances.missing) == (1, 1)
+
+
+def test_what_is_there_is_that_of_the_experiment(writer, sample, config, embed):
+    """Two texts of beta have a vector; its run has a diagram, with one measure in both dimensions."""
+    for run in (sample.stuck, sample.noisy):
+        add_diagram(writer, sample, run)
+    own = add_diagram(writer, sample, sample.shared, num_points=1)
+    entropy = writing.add_measure(writer, config.vectorisations[0].key)
+    rows = [NewVectorisation(diagram=own, dimension=k, measure=entropy, vector=np.ones(1)) for k in (0, 1)]
+    writing.commit(writer, Commit(vectorisations=rows))
+    assert numbers(coverage(writer, sample.beta, config, [embed])) == [
+        ("embeddings", 2, 0), ("diagrams", 1, 0), ("vectorisations", 2, 0), ("distances", 0, 0)
+    ]  # fmt: skip
+    assert numbers(coverage(writer, sample.alpha, config, [embed]))[2:] == [
+        ("vectorisations", 0, 4), ("distances", 0, 2)
+    ]  # fmt: skip
+
+
+def test_models_of_an_experiment_are_those_that_it_has_pinned(writer, sample, config):
+    """The other one has pinned another of this name since."""
+    other = writing.add_model(writer, "embed", "another", {"modalities_in": ["image"]})
+    writing.add_epoch(writer, sample.beta, "embed", model=other, batch_size=8, device_kind="cpu")
+    [of_alpha] = models_of(writer, sample.alpha, config)
+    [of_beta] = models_of(writer, sample.beta, config)
+    assert (of_alpha.row, of_beta.row) == (sample.embed, other)

@@ -8,6 +8,7 @@ from panic.store import (
     Commit,
     NewDiagram,
     NewFailure,
+    NewInvocation,
     NewRun,
     Store,
     captions,
@@ -22,13 +23,15 @@ from panic.store import (
     tombstones,
     writing,
 )
-from panic.store.annotations import add_tags, list_annotations, marks, run_target
+from panic.store.annotations import Target, add_tags, annotate, list_annotations, marks, run_target
 from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
 from panic.store.ending import end_runs
-from panic.store.records import NewDistance, NewIntervention, NewVectorisation
+from panic.store.records import NewAnswer, NewDistance, NewIntervention, NewVectorisation
 from panic.store.signing import Author
 from tests.store.sample import NETWORK, batch, fill, output, picture, remark, steps
+
+ME = Author(name="me")
 
 
 @pytest.fixture
@@ -317,3 +320,57 @@ def test_what_stepped_in_goes_with_its_experiment_alone(writer, sample):
     texts = {text for (text,) in writer.db.rows("SELECT text FROM output WHERE text NOTNULL")}
     assert texts == {"a", "d", "beta's", "both"}
     assert writer.db.value("SELECT count(*) FROM intervention") == 2
+
+
+def test_what_servers_said_to_others_and_what_they_have_spent_stays(writer, sample):
+    """Of each experiment one call was answered; alpha's session has a call that beta's intervention took."""
+    answered = {"alpha": batch(writer, 1, sample.draw), "beta": batch(writer, 2, sample.draw)}
+    taken, nobodys = batch(writer, 1, sample.tell), batch(writer, 1, sample.tell)
+    given, made = text_digest("a"), output("by alpha's call")
+    calls = [*answered.values(), taken, nobodys]
+    numbers = [call.id for call in calls]
+    assert len({*numbers}) == 4
+    rows = [
+        NewInvocation(sample.untouched, 0, text_digest("untouched"), given, 1, numbers[0]),
+        NewInvocation(sample.shared, 2, given, given, 1, numbers[1]),
+    ]
+    stepped = [
+        NewIntervention(sample.shared, 3, 0, "model", given, made.digest, 1, taken.id),
+        NewIntervention(sample.shared, 3, 1, "text", made.digest, given, None, None),
+    ]
+    answers = [NewAnswer(batch=number, input_tokens=number) for number in numbers]
+    writing.commit(
+        writer,
+        Commit(batches=calls, outputs=[made], invocations=rows, interventions=stepped, answers=answers),
+    )
+    with writer.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO spending VALUES (?, ?, 3, 4)", [(1, sample.draw), (2, sample.draw)]
+        )
+    delete.delete_experiment(writer, "alpha")
+    assert writer.db.rows("SELECT batch FROM answer ORDER BY 1") == [(numbers[1],), (taken.id,)]
+    there = {number for (number,) in writer.db.rows("SELECT id FROM batch")}
+    assert there & {*numbers} == {numbers[1], taken.id}
+    assert writer.db.rows("SELECT session FROM spending") == [(2,)]
+
+
+def test_stamps_remarks_and_deletions_of_others_stay(writer, sample):
+    """Runs of both were deleted before; those of alpha that are deleted are nobody's without it."""
+    for name, run in (("alpha", sample.noisy), ("beta", sample.shared)):
+        tombstones.hide_runs(writer, reading.experiment(writer, name), [run], "me")
+        writing.start_experiment(writer, f"{name}/null-x", {})
+    outputs = {text: text_digest(text).hex() for text in ("a", "b")}
+    for text, uid in outputs.items():
+        annotate(writer, "comment", [(Target(kind="output", uid=uid, name=text), f"of {text}")], ME)
+    before = stamps(writer)
+    delete.delete_experiment(writer, "alpha")
+    assert [row.text for row in list_annotations(writer)] == ["of a"], "b was of alpha alone"
+    assert {name: stamp for name, stamp in stamps(writer).items() if name in before} == {
+        name: stamp for name, stamp in before.items() if name.startswith("beta")
+    }
+    assert [(one.name, one.is_part) for one in tombstones.deleted(writer)] == [
+        ("alpha", False), ("beta", True)
+    ]  # fmt: skip
+    known = {row for (row,) in writer.db.rows("SELECT experiment FROM change")}
+    assert known <= {row for (row,) in writer.db.rows("SELECT id FROM experiment")}
+    assert check.check(writer) == []

@@ -9,10 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panic.store import Commit, NewEmbedding, NewRun, Store, reading, writing
+from panic.store import (
+    Commit,
+    NewDiagram,
+    NewEmbedding,
+    NewFailure,
+    NewRun,
+    Store,
+    indexing,
+    reading,
+    writing,
+)
 from panic.store.annotations import Target, annotate, list_annotations, run_target
 from panic.store.codec import text_digest
 from panic.store.merging.merge import merge
+from panic.store.records import NewRepeated
 from panic.store.signing import Author
 from panic.store.tombstones import deleted, hide, hide_runs
 from panic.store.trainings import keep, list_trainings, mark_deleted
@@ -383,3 +394,193 @@ def test_a_remark_stays_with_the_run_of_the_experiment_that_it_is_on(
             annotate(store, "comment", [(run_target(name, run), f"of {name}")], ME)
     assert len(merge([tmp_path / str(number) for number in order], tmp_path / "into").conflicts) == 1
     assert said(tmp_path / "into") == ["of other"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_remarks_of_one_time_who_said_what_decides(tmp_path: Path, order: tuple[int, int]) -> None:
+    """First the author, then the kind, then the text: in any order of the sources the same one is last."""
+    said = (
+        [("label", "x", "b", 4.0), ("tag", "t", "c", 5.0), ("label", "a", "c", 6.0), ("tag", "t", "a", 7.0)],
+        [("label", "y", "a", 4.0), ("untag", "t", "c", 5.0), ("label", "b", "c", 6.0)],
+    )
+    for number, rows in enumerate(said):
+        write(tmp_path / str(number), {})
+        with Store(tmp_path / str(number), write=True) as store, store.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+                " VALUES ('experiment', ?, ?, ?, ?, ?)",
+                [("a" * 32, *row) for row in rows],
+            )
+    merge([tmp_path / str(number) for number in order], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert [(row.kind, row.text, row.author, row.at) for row in list_annotations(store)] == [
+            ("label", "y", "a", 4.0), ("label", "x", "b", 4.0),
+            ("tag", "t", "c", 5.0), ("untag", "t", "c", 5.0),
+            ("label", "a", "c", 6.0), ("label", "b", "c", 6.0),
+            ("tag", "t", "a", 7.0),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_deletions_of_one_time_one_author_stays(tmp_path: Path, order: tuple[int, int]) -> None:
+    for number, author in enumerate(("b", "a")):
+        write(tmp_path / str(number), OLD)
+        with Store(tmp_path / str(number), write=True) as store:
+            hide(store, reading.experiment(store, "test"), author)
+            store.db.execute("UPDATE deletion SET at = 5.0")
+    merge([tmp_path / str(number) for number in order], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert [(one.author, one.at) for one in deleted(store)] == [("a", 5.0)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_experiments_of_a_name_the_smaller_id_and_the_earlier_time_stay(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """The later one has the smaller id; what is said of either follows."""
+    for number, (uid, created_at) in enumerate((("b" * 32, 3.0), ("a" * 32, 5.0))):
+        write(tmp_path / str(number), OLD, uid=uid)
+        with Store(tmp_path / str(number), write=True) as store:
+            remark(store, "test", f"of {uid[:1]}")
+        change(tmp_path / str(number), f"UPDATE experiment SET created_at = {created_at}")
+    merge([tmp_path / str(number) for number in order], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        [row] = reading.experiments(store)
+        assert (row.uid, row.created_at) == ("a" * 32, 3.0)
+        assert {(said.target, said.text) for said in list_annotations(store)} == {
+            ("a" * 32, "of a"), ("a" * 32, "of b")
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "changed"),
+    [
+        ("session", "started_at = started_at + 1"),
+        ("session", "host = 'another'"),
+        ("session", "pid = pid + 1"),
+        ("batch", "model = 2"),
+        ("batch", "epoch = 1"),
+        ("batch", "device = 'another'"),
+        ("batch", "size = 2"),
+        ("batch", "padded_size = 7"),
+        ("batch", "bucket = 7"),
+        ("batch", "started_at = started_at + 1"),
+        ("batch", "duration_s = 9.0"),
+    ],
+)
+def test_sessions_and_calls_are_one_where_all_of_them_is(
+    folder: Path, sample: Sample, tmp_path: Path, table: str, changed: str
+) -> None:
+    """The second store has one of each that is another one by a single column."""
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    change(other, f"UPDATE {table} SET {changed} WHERE id = 1")
+    into = tmp_path / "into"
+    merge([folder], into)
+    with Store(into) as store:
+        before = store.db.value(f"SELECT count(*) FROM {table}")
+    assert merge([other], into).conflicts == []
+    with Store(into) as store:
+        assert store.db.value(f"SELECT count(*) FROM {table}") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [("a", ["noisy", "shared", "stuck"]), ("b", ["stuck"]), ("c", ["noisy"]), ("d", ["shared"])],
+)
+def test_diagrams_go_of_runs_that_have_the_vector_in_doubt_and_of_its_model(
+    folder: Path, sample: Sample, tmp_path: Path, text: str, gone: list[str]
+) -> None:
+    """Three runs begin with "a", one of which comes back to it; a diagram of another model stays."""
+    rows = {name: getattr(sample, name) for name in ("stuck", "noisy", "shared")}
+    with Store(folder, write=True) as store:
+        other = writing.add_model(store, "other", "fingerprint of other", {})
+        made = [(run, sample.embed, "settings") for run in (sample.noisy, sample.shared)]
+        made += [(run, other, "of other") for run in rows.values()]
+        for run, model, digest in made:
+            diagram = NewDiagram(
+                run=run, model=model, settings={}, settings_digest=digest, num_points=2, num_unique=1,
+                bars={0: np.array([[0.0, 1.0]])},
+            )  # fmt: skip
+            writing.commit(store, Commit(diagrams=[diagram]))
+    source = Path(shutil.copytree(folder, tmp_path / "source"))
+    with Store(source, write=True) as store, store.transaction() as connection:
+        connection.execute(
+            "UPDATE embedding SET vector = zeroblob(length(vector)) WHERE output ="
+            " (SELECT id FROM output WHERE text = ?)",
+            (text,),
+        )
+    merged = merge([source], folder)
+    assert (merged.num_vectors, merged.num_diagrams) == (1, len(gone))
+    with Store(folder) as store:
+        left = {run for (run,) in store.db.rows("SELECT run FROM diagram WHERE model = ?", sample.embed)}
+        assert sorted(name for name, run in rows.items() if run not in left) == gone
+        assert store.db.value("SELECT count(*) FROM diagram WHERE model = ?", other) == 3
+
+
+def test_a_failure_is_an_attempt_where_its_own_run_has_gone_on_beyond_it(tmp_path: Path) -> None:
+    """Not where another run has, nor where the source has no more than it had, nor where pixels were lost."""
+    runs = {f"state {10 * n}": [f"state {10 * n + k}" for k in (1, 2, 3)] for n in (1, 2, 3, 4)}
+    prompts = list(runs)
+    write(tmp_path / "into", {prompt: texts[:1] for prompt, texts in runs.items()})
+    whole = runs | {prompts[1]: runs[prompts[1]][:1]}
+    write(tmp_path / "source", whole)
+    with Store(tmp_path / "into", write=True) as store:
+        rows = {run.prompt: run.id for run in reading.runs(store)}
+        failures = [
+            NewFailure(run=rows[prompt], step=step, kind=kind, message=f"of {prompt}")
+            for prompt, step, kind in zip(
+                prompts, (1, 1, 1, 2), ("error", "error", "lost", "error"), strict=True
+            )
+        ]
+        writing.commit(store, Commit(failures=failures))
+    assert merge([tmp_path / "source"], tmp_path / "into").conflicts == []
+    with Store(tmp_path / "into") as store:
+        failed = {run.prompt for run in reading.runs(store) if run.failure is not None}
+        assert failed == {prompts[1], prompts[2]}
+        tried = {one: [row.message for row in reading.earlier_failures(store, rows[one])] for one in prompts}
+        assert tried == {
+            prompts[0]: [f"of {prompts[0]}"], prompts[1]: [], prompts[2]: [],
+            prompts[3]: [f"of {prompts[3]}"],
+        }  # fmt: skip
+
+
+def test_a_run_that_was_ended_as_repeated_and_gone_on_with_is_in_conflict(tmp_path: Path) -> None:
+    """With the same steps in both it is not; where both say otherwise how it was repeated, it is."""
+    for name, number in (("more", 3), ("less", 2), ("same", 2), ("other", 2)):
+        write(tmp_path / name, {"state 0": OLD["state 0"][:number]})
+    for name, times in (("less", 2), ("other", 3)):
+        with Store(tmp_path / name, write=True) as store:
+            ended = NewRepeated(run=1, entry_step=0, period=1, times=times)
+            writing.commit(store, Commit(repeated=[ended]))
+    for other, why in (("more", "gone on in the other"), ("same", ""), ("other", "its repeated is another")):
+        for number, order in enumerate((("less", other), (other, "less"))):
+            told = merge([tmp_path / name for name in order], tmp_path / f"{other}-{number}").conflicts
+            assert len(told) == bool(why)
+            assert why in "".join(told)
+
+
+@pytest.mark.parametrize("since", ["nothing", "captions", "session", "experiment", "run"])
+def test_after_a_kill_what_came_is_the_targets_own_once_somebody_has_worked_there(
+    tmp_path: Path, since: str
+) -> None:
+    """Then the run in conflict stays as it came; otherwise it goes again, as without the kill."""
+    stores, into = [tmp_path / "0", tmp_path / "1"], tmp_path / "into"
+    for path, runs in zip(stores, (OLD, OTHERWISE), strict=True):
+        write(path, runs)
+    interrupt(stores, into, at=1)
+    with Store(into, write=True) as store:
+        match since:
+            case "captions":
+                assert indexing.complete(store)
+            case "session":
+                writing.start_session(store, 1, "test", {})
+            case "experiment":
+                writing.start_experiment(store, "another", {"name": "another"})
+            case "run":
+                asked = NewRun(network=("m",), prompt="state 0", seed=43, max_length=1)
+                writing.add_runs(store, 1, [asked])
+    assert len(merge(stores, into).conflicts) == 1
+    with Store(into) as store:
+        [row] = reading.experiments(store)[:1]
+        stays = [run.num_steps for run in reading.runs(store, row.id) if run.seed == 42]
+    assert stays == ([] if since == "nothing" else [3])

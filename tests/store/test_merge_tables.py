@@ -11,7 +11,7 @@ import pytest
 
 from panic.arms import BASELINE
 from panic.errors import StoreCorrupt
-from panic.store import Commit, NewDiagram, NewRun, Store, reading, writing
+from panic.store import Commit, NewDiagram, NewRun, Store, contents, reading, writing
 from panic.store.annotations import annotate, run_target
 from panic.store.check import check
 from panic.store.merging import merge as merging
@@ -488,3 +488,66 @@ def test_a_remark_that_two_stores_have_comes_once_and_without_the_signature_of_a
         assert {target for target, _ in signed} == {*uids.values()}
         assert {(target, "sig") for target in uids.values()} <= {*signed}
         assert all(signature is None for target, signature in signed if target not in uids.values())
+
+
+@pytest.mark.parametrize(
+    ("pinned", "told"),
+    [
+        ("threads = 9", "draw has 9 as its threads in {}, and 1 here (shape epoch 1)"),
+        ("mates = 'length'", "draw has length as its mates in {}, and bucket here (shape epoch 1)"),
+        ("batch_size = 3", "draw has 3 as its batch size in {}, and 4 here (shape epoch 1)"),
+        ("device_kind = 'cuda'", "draw has cuda as its device kind in {}, and cpu here (shape epoch 1)"),
+    ],
+)
+def test_each_pin_of_each_epoch_has_to_agree_in_its_own_experiment(
+    two: tuple[Path, Path], sample: Sample, tmp_path: Path, pinned: str, told: str
+) -> None:
+    """Alpha's second epoch of draw is another one; beta comes."""
+    with Store(two[0], write=True) as store:
+        writing.add_epoch(
+            store, sample.alpha, "draw", model=sample.draw, batch_size=4, device_kind="cpu", threads=1
+        )
+    shutil.rmtree(two[1])
+    shutil.copytree(two[0], two[1])
+    change(two[1], f"UPDATE epoch SET {pinned} WHERE number = 1")
+    with Store(two[1], write=True) as store:
+        new = [NewRun(network=NETWORK, prompt="n", seed=1, max_length=1)]
+        for experiment in (sample.alpha, sample.beta):
+            writing.add_runs(store, experiment, new)
+    merged = merge(two[1:], two[0])
+    assert merged.conflicts == [f"alpha: {told.format(two[1])}"]
+    with Store(two[0]) as store:
+        assert [len(reading.runs(store, name)) for name in ("alpha", "beta")] == [4, 2]
+
+
+@pytest.mark.parametrize("of", ["experiment", "epoch", "nothing"])
+def test_a_state_is_of_one_experiment_and_shape_epoch(tmp_path: Path, of: str) -> None:
+    """The second store goes on otherwise from "state 1"."""
+    write(tmp_path / "0", OLD)
+    write(tmp_path / "1", {"state 4": ["state 1", "state 5", "state 6"]})
+    if of == "experiment":
+        change(tmp_path / "1", f"UPDATE experiment SET name = 'other', uid = '{'b' * 32}'")
+    elif of == "epoch":
+        with Store(tmp_path / "1", write=True) as store:
+            writing.add_epoch(store, 1, "m", model=1, batch_size=8, device_kind="cpu", threads=1)
+        change(tmp_path / "1", "UPDATE batch SET epoch = 1")
+    for number, order in enumerate(((0, 1), (1, 0))):
+        merged = merge([tmp_path / str(place) for place in order], tmp_path / f"into-{number}")
+        assert len(merged.conflicts) == (2 if of == "nothing" else 0)
+        assert merged.num_meeting == 0
+
+
+def test_what_comes_is_in_the_order_of_its_store_behind_what_was_there(tmp_path: Path) -> None:
+    """Runs, outputs and diagrams are listed by their numbers."""
+    write(tmp_path / "into", OLD)
+    runs = {f"state {n}": [f"state {n + k}" for k in (1, 2, 3)] for n in (50, 30, 40)}
+    write(tmp_path / "source", {"state 60": ["state 61", "state 62", "state 63"], **OLD, **runs})
+    merge([tmp_path / "source"], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        prompts = [run.prompt for run in reading.runs(store, "test")]
+        outputs = [row.text for row in contents.outputs(store, "test")]
+    assert prompts == ["state 0", "state 60", "state 50", "state 30", "state 40"]
+    with Store(tmp_path / "source") as store:
+        theirs = [row.text for row in contents.outputs(store, "test")]
+    own = ["state 0", "state 1", "state 2", "state 3"]
+    assert outputs == [*own, *(text for text in theirs if text not in own)]

@@ -15,6 +15,7 @@ from panic.store import (
     NewFailure,
     NewInvocation,
     NewRun,
+    NewStuck,
     check,
     contents,
     missing,
@@ -23,7 +24,7 @@ from panic.store import (
 )
 from panic.store.codec import image_digest, text_digest
 from panic.store.missing import FixedSeedStep
-from panic.store.records import NewDistance, NewIntervention, NewVectorisation
+from panic.store.records import NewDistance, NewIntervention, NewRepeated, NewVectorisation
 from tests.store.sample import NETWORK, SETTINGS, batch, output, picture, steps
 
 
@@ -302,14 +303,16 @@ def test_what_is_lost_for_good_is_told_by_failures_of_that_kind(writer, sample):
     assert missing.lost_images(writer, sample.beta) == set()
 
 
+SHOCK = [{"at": 1, "text": "x"}, {"at": 1, "model": "tell"}]
+
+
 @pytest.fixture
 def armed(writer, sample):
     """An experiment with a run of the baseline (2 steps) and one of "shock", into which two things stepped.
 
     A text was put in place before its step 1, of which "tell" then made another one.
     """
-    config = {"arms": {"shock": [{"at": 1, "text": "x"}, {"at": 1, "model": "tell"}]}}
-    experiment = writing.start_experiment(writer, "armed", config)
+    experiment = writing.start_experiment(writer, "armed", {"arms": {"shock": SHOCK}})
     writing.add_epoch(writer, experiment, "tell", model=sample.tell, batch_size=8, device_kind="cpu")
     session = writing.start_session(writer, experiment, "x", {})
     asked = [
@@ -413,3 +416,102 @@ def test_an_image_that_stepped_in_has_what_made_it_as_its_origin(writer, sample,
     painted = {row.digest: row for row in missing.image_origins(writer, experiment, {first, second})}[second]
     assert (painted.model, painted.batch_size, painted.seed) == ("paint", 3, 9)
     assert (painted.input, painted.input_modality) == (first, "image")
+
+
+def asked_in(arm, **changes):
+    return NewRun(**{"network": NETWORK, "prompt": "a", "seed": 42, "max_length": 4, "arm": arm} | changes)
+
+
+@pytest.mark.parametrize("end", ["failed", "stuck", "repeated"])
+def test_no_steps_are_shared_with_a_run_that_has_ended(writer, armed, end):
+    """The other arm has two steps, and this one ended before its first: nobody goes on with it."""
+    experiment, plain, _, _ = armed
+    config = {"arms": {"shock": SHOCK} | {arm: [{"at": 3, "text": "x"}] for arm in ("open", "ended")}}
+    writing.start_experiment(writer, "armed", config)
+    going, ended = writing.add_runs(writer, experiment, [asked_in("open"), asked_in("ended")])
+    rows = {
+        "failed": Commit(failures=[NewFailure(run=ended, step=0, kind="error", message="no")]),
+        "stuck": Commit(stuck=[NewStuck(run=ended, entry_step=0, period=1)]),
+        "repeated": Commit(repeated=[NewRepeated(run=ended, entry_step=0, period=1, times=2)]),
+    }
+    writing.commit(writer, rows[end])
+    runs = reading.runs(writer, "armed")
+    assert [row.state for row in runs if row.id == ended] == [end]
+    assert missing.shared_steps(writer, experiment, runs) == [missing.Shared(going, plain, 0, 2)]
+
+
+def test_of_runs_that_are_equally_far_the_first_is_shared_and_none_further_than_it_is_to_go(writer, armed):
+    experiment, plain, _, _ = armed
+    config = {"arms": {arm: [{"at": 3, "text": "x"}] for arm in ("shock", "second", "third", "short")}}
+    writing.start_experiment(writer, "armed", config)
+    (second,) = writing.add_runs(writer, experiment, [asked_in("second")])
+    writing.share_steps(writer, missing.shared_steps(writer, experiment, reading.runs(writer, "armed")))
+    assert reading.runs(writer, only=[second])[0].num_steps == 2
+    third, short = writing.add_runs(writer, experiment, [asked_in("third"), asked_in("short", max_length=1)])
+    assert missing.shared_steps(writer, experiment, reading.runs(writer, "armed")) == [
+        missing.Shared(third, plain, 0, 2),
+        missing.Shared(short, plain, 0, 1),
+    ]
+
+
+def test_no_steps_are_shared_with_another_repeat(writer, sample, armed):
+    experiment, *_ = armed
+    writing.start_experiment(writer, "armed", {"arms": {"baseline": [], "shock": SHOCK}})
+    first, *others = writing.add_runs(
+        writer,
+        experiment,
+        [asked_in(arm, seed=-1, repeat=n) for arm, n in (("baseline", 0), ("shock", 1), ("shock", 0))],
+    )
+    models = (sample.draw, sample.tell)
+    writing.commit(writer, steps(writer, 1, models, first, "a", [picture(8)], seed=3))
+    assert missing.shared_steps(writer, experiment, reading.runs(writer, "armed")) == [
+        missing.Shared(others[1], first, 0, 1)
+    ]
+
+
+def test_calls_that_stepped_in_are_history_with_a_fixed_seed_and_in_their_experiment(writer, sample, armed):
+    """Models stepped into a run with fresh noise, too, and into one of another experiment."""
+    experiment, _, shocked, _ = armed
+    (noisy,) = writing.add_runs(writer, experiment, [asked_in("shock", seed=-1)])
+    made = Commit()
+    for run in (noisy, sample.shared):
+        call = batch(writer, 1, sample.tell)
+        made.batches.append(call)
+        given = text_digest("a")
+        made.interventions.append(NewIntervention(run, 0, 0, "model", given, given, 9, call.id))
+    writing.commit(writer, made)
+    stepped = [row.run for row in missing.fixed_seed_history(writer, experiment) if row.place is not None]
+    assert stepped == [shocked]
+    stepped = [row.run for row in missing.fixed_seed_history(writer, sample.beta) if row.place is not None]
+    assert stepped == [sample.shared]
+    assert all(row.place is None for row in missing.fixed_seed_history(writer, sample.alpha))
+
+
+def test_nothing_has_stepped_in_unless_it_is_said():
+    assert missing.Tail(1, 2, b"", "text").num_made == 0
+    assert FixedSeedStep(1, 0, b"", b"", 42, 1, 0).place is None
+
+
+def test_a_run_that_was_ended_as_repeated_is_complete(writer, sample):
+    due = functools.partial(missing.diagrams, writer, sample.alpha, sample.embed, "other", "text")
+    texts = [picture(1), "b"]
+    models = (sample.draw, sample.tell)
+    writing.commit(writer, steps(writer, 1, models, sample.untouched, "untouched", texts))
+    assert due() == [sample.stuck, sample.noisy]
+    ended = NewRepeated(run=sample.untouched, entry_step=0, period=1, times=2)
+    writing.commit(writer, Commit(repeated=[ended]))
+    assert due() == [sample.stuck, sample.noisy, sample.untouched]
+
+
+def test_a_distance_is_there_whichever_diagram_came_first(writer, sample):
+    """The diagram of the later run is the older one: pairs are in the order of diagrams."""
+    for run in (sample.noisy, sample.stuck):
+        add_diagram(writer, run, sample.embed, settings_digest="other")
+    older, newer = (row.id for row in contents.diagrams(writer) if row.settings_digest == "other")
+    measure = writing.add_measure(writer, {"kind": "bottleneck"})
+    key = (sample.alpha, sample.embed, "other", measure, 1)
+    assert list(missing.distances(writer, *key)) == [(newer, [older])]
+    writing.commit(writer, Commit(distances=[NewDistance(older, newer, 0, measure, 0.5)]))
+    assert list(missing.distances(writer, *key)) == []
+    found = contents.distances(writer, "alpha", "embed", dimension=0, kind="bottleneck", diagrams="other")
+    assert (found.runs, found.matrix.tolist()) == ([sample.stuck, sample.noisy], [[0.0, 0.5], [0.5, 0.0]])

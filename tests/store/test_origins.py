@@ -98,3 +98,27 @@ def test_a_shape_of_an_experiment_that_is_gone_is_not_known(writer, sample):
     writer.db.execute(f"UPDATE session SET experiment = NULL WHERE experiment = {sample.alpha}")
     origin = origins.of_step(writer, sample.stuck, 2)
     assert (origin.device_kind, origin.threads, origin.batch_size) == ("", None, 8)
+
+
+def test_a_shape_is_that_of_its_experiment_model_and_epoch(writer, sample):
+    """Every epoch has another number of threads; alpha's draw was pinned twice."""
+    writing.add_epoch(writer, sample.alpha, "draw", model=sample.draw, batch_size=4, device_kind="sim")
+    session = writing.start_session(writer, sample.alpha, "x", {})
+    made = steps(writer, session, (sample.draw, sample.tell), sample.untouched, "untouched", [picture(9)])
+    made.batches[0] = dataclasses.replace(made.batches[0], epoch=1)
+    writing.commit(writer, made)
+    with writer.transaction() as connection:
+        connection.execute("UPDATE epoch SET threads = 100 * experiment + 10 * model + number")
+    alpha, beta = 100 * sample.alpha, 100 * sample.beta
+    draw, tell, embed = (10 * model for model in (sample.draw, sample.tell, sample.embed))
+    for run, step, threads in (
+        (sample.stuck, 0, alpha + draw),
+        (sample.stuck, 1, alpha + tell),
+        (sample.untouched, 0, alpha + draw + 1),
+        (sample.shared, 0, beta + draw),
+        (sample.shared, 1, beta + tell),
+    ):
+        assert origins.of_step(writer, run, step).threads == threads
+    row = writer.db.value("SELECT id FROM output WHERE text = 'b'")
+    assert origins.of_vector(writer, row, sample.embed).threads == beta + embed, "beta's session embedded"
+    assert origins.of_step(writer, sample.untouched, 0).device_kind == "sim"

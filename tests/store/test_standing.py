@@ -258,3 +258,22 @@ def test_devices_have_what_they_computed_and_endpoints_nothing(writer, sample):
         DeviceTime(device="cuda:0", batches=2, items=7, duration_s=4.0)
     ]
     assert [time.batches for time in device_times(writer, sample.beta)] == [3]
+
+
+@pytest.mark.parametrize(("before", "after"), [("failed", "done"), ("done", "failed")])
+def test_of_two_sessions_the_later_one_tells_and_of_the_experiment_alone(writer, sample, before, after):
+    """The other experiment's are in between, and end the other way."""
+    for name, ends in (("alpha", "interrupted"), ("beta", before), ("alpha", "budget spent"), ("beta", after),
+                       ("alpha", "interrupted")):  # fmt: skip
+        row = reading.experiment(writer, name)
+        number = writing.start_session(writer, row.id, name, {}, row.config)
+        writing.end_session(writer, number, ends)
+    expected = "complete" if after == "done" else "failed"
+    beta = reading.experiment(writer, "beta")
+    assert standing(writer, beta).state == expected
+    assert {row: one.end_state for row, one in last_sessions(writer).items()} == {
+        sample.alpha: "interrupted", sample.beta: after
+    }  # fmt: skip
+    told = {row: state for row, state, *_ in standings(writer)}
+    assert told == {sample.alpha: "interrupted", sample.beta: expected}
+    assert [state for _, state, *_ in standings(writer, [sample.beta])] == [expected]

@@ -416,3 +416,65 @@ def test_counts_that_take_no_time_are_not_kept(store: Store, monkeypatch: pytest
     monkeypatch.setattr(summaries, "WORTH_S", 1e9)
     assert summaries.run_counts(store) == reading.run_counts(store)
     assert not summaries.has_file(store)
+
+
+def test_borders_of_how_old_counts_may_be_and_of_how_many_states_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summaries, "WORTH_STATES", 2)
+    with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
+        play = Play(store, 1)
+        play.begin()
+        before = summaries.run_counts(reader)
+        play.steps()
+        now = summaries.time.time
+        with pytest.MonkeyPatch.context() as monkey:
+            monkey.setattr(summaries.time, "time", lambda: now() + 20)
+            assert summaries.run_counts(reader) == before
+            assert summaries.run_counts(reader, exact=True) == reading.run_counts(reader) != before
+        for row in reading.experiments(store):
+            writing.end_session(store, writing.start_session(store, row.id, "", {}, row.config), "done")
+    with Store(tmp_path / "s") as reader:
+        list(standings(reader))
+        assert summaries.settled(reader)[0] == {}, "one is too few"
+    with Store(tmp_path / "s", write=True) as store:
+        new = writing.start_experiment(store, "new", {"name": "new"})
+        session = writing.start_session(store, new, "", {}, {"name": "new"})
+        writing.end_session(store, session, "done")
+    with Store(tmp_path / "s") as reader:
+        expected = {row: state for row, state, *_ in standings(reader)}
+        assert summaries.settled(reader) == (expected, [])
+
+
+def test_what_was_kept_of_another_experiment_or_an_earlier_state_is_not_told(
+    store: Store, sample: Sample
+) -> None:
+    """What was kept of alpha is of its present state, and of beta of the one before."""
+    stamps = {row: (uid, stamp) for row, uid, stamp in summaries.stamps(store)}
+    (alpha, of_alpha), (beta, of_beta) = stamps[sample.alpha], stamps[sample.beta]
+    counted = {row: rest for row, *rest in reading.run_counts(store)}
+    with summaries.opened(store) as file:
+        assert file is not None
+        for uid, stamp in ((alpha, of_alpha), (beta, of_beta - 1)):
+            file.execute("INSERT INTO settled VALUES (?, ?, 'failed')", (uid, stamp))
+            file.execute(f"INSERT INTO counts VALUES (?, ?, 0.0, {', '.join('9' * 8)})", (uid, stamp))
+    assert summaries.settled(store) == ({sample.alpha: "failed"}, [(sample.beta, beta, of_beta)])
+    assert sorted(summaries.run_counts(store)) == [
+        (sample.alpha, *[9] * 8), (sample.beta, *counted[sample.beta])
+    ]  # fmt: skip
+    assert summaries.run_counts(store, [sample.beta]) == [(sample.beta, *counted[sample.beta])]
+
+
+def test_damaged_states_are_worked_out_and_metrics_of_another_version_are_not_taken(store: Store) -> None:
+    expected = list(standings(store))
+    with summaries.opened(store) as file:
+        assert file is not None
+        file.execute("INSERT INTO settled VALUES ('DAMAGED', 1, 'failed')")
+        summaries.keep_metric(file, "x", 1, [(1, "a", 10)], {1: [(5, 1.0)]})
+        summaries.keep_metric(file, "x", 2, [(2, "b", 20)], {2: [(6, 2.0)]})
+        assert [summaries.measured(file, version).keys() for version in (1, 2, 3)] == [
+            {("a", "x")}, {("b", "x")}, set()
+        ]  # fmt: skip
+    path = store.path / summaries.FILE
+    path.write_bytes(path.read_bytes().replace(b"DAMAGED", b"\xffAMAGED"))
+    assert list(standings(store)) == expected

@@ -19,7 +19,7 @@ from panic.store import (
     tombstones,
     writing,
 )
-from panic.store.annotations import annotate, list_annotations, run_target
+from panic.store.annotations import annotate, list_annotations, marks, run_target
 from panic.store.records import NewDistance
 from panic.store.signing import Author
 from tests.store.sample import NETWORK
@@ -203,3 +203,45 @@ def test_a_result_of_a_run_that_was_deleted_is_of_what_has_it_now(writer, sample
     assert changed() == [hidden.experiment]
     tombstones.restore(writer, hidden)
     assert changed() == [sample.alpha]
+
+
+def test_of_deletions_of_a_name_the_last_one_is_meant_whatever_its_row(writer, sample):
+    """The experiment that was there first was deleted last."""
+    first = hide(writer, "alpha")
+    writing.start_experiment(writer, "alpha", {"name": "alpha"})
+    second = hide(writer, "alpha")
+    assert first.experiment < second.experiment
+    writer.db.execute(f"UPDATE deletion SET at = at + 100 WHERE experiment = {first.experiment}")
+    assert [one.uid for one in tombstones.deleted(writer)] == [second.uid, first.uid]
+    assert tombstones.find(writer, "alpha").uid == first.uid
+    writer.db.execute("UPDATE deletion SET at = 7.0")
+    assert [one.uid for one in tombstones.deleted(writer)] == [first.uid, second.uid], "of one time by row"
+
+
+def test_remarks_on_runs_of_what_comes_back_are_copied_unsigned_and_of_it_alone(writer, sample):
+    """Another experiment has the like of a run, and a run has two remarks."""
+    like = NewRun(network=NETWORK, prompt="a", seed=42, max_length=6)
+    writing.add_runs(writer, sample.beta, [like])
+    targets = {
+        name: run_target(name, run)
+        for name in ("alpha", "beta")
+        for run in reading.runs(writer, name)
+        if (run.prompt, run.seed) == ("a", 42)
+    }
+    said = [("alpha", "label", "z", "sig"), ("alpha", "label", "a", None), ("beta", "label", "b", "sig")]
+    with writer.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at, signature)"
+            " VALUES ('run', ?, ?, ?, 'me', 5.0, ?)",
+            [(targets[name].uid, kind, text, signature) for name, kind, text, signature in said],
+        )
+    tombstones.restore(writer, hide(writer, "alpha"), "gamma")
+    [run] = [one for one in reading.runs(writer, "gamma") if one.id == sample.stuck]
+    new = run_target("gamma", run).uid
+    found = [(row.target, row.text, row.at, row.signature) for row in list_annotations(writer, "run")]
+    assert found == [
+        *((targets[name].uid, text, 5.0, signature) for name, _, text, signature in said),
+        (new, "z", 5.0, None),
+        (new, "a", 5.0, None),
+    ]
+    assert marks(writer, "run")[new].label == "a"

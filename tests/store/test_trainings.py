@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from panic.errors import ConflictError, NotFound, StoreCorrupt
-from panic.store import Store, trainings, writing
+from panic.store import Store, reading, tombstones, trainings, writing
 from panic.store.annotations import Target, annotate, list_annotations
 from panic.store.finding import queries
 from panic.store.signing import Author
@@ -218,3 +218,30 @@ def test_tags_and_label_of_a_config_are_said_once(writer):
     assert perform(tags=["a"], label="x") == [("tag", "a"), ("label", "x")]
     assert perform(tags=[], label="x") == [("tag", "a"), ("label", "x")]
     assert len(list_annotations(writer)) == 2
+
+
+def test_experiments_that_name_a_training_are_told_once_oldest_first_and_not_deleted_ones(writer, sample):
+    """The later experiment has the earlier sessions."""
+    said = {"models": {"draw": {"training": "ab" * 32}}}
+    for experiment in (sample.beta, sample.beta, sample.alpha):
+        writing.start_session(writer, experiment, "panic run", said)
+    assert [row.name for row in trainings.naming_trainings(writer)] == ["alpha", "beta"]
+    tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
+    assert [row.name for row in trainings.naming_trainings(writer)] == ["beta"]
+
+
+def test_of_deletions_of_a_folder_the_last_one_counts_and_not_after_it_was_heard_of_again(writer):
+    """Deleted at 5: what was heard of at 5 is deleted, and later it is not."""
+    for folder, at in (("/a", 4.5), ("/b", 5.0), ("/c", 5.5), ("/d", 5.0)):
+        trainings.keep(writer, entry("mine", folder=folder, updated_at=at))
+    said = [("/a", "undelete", 3.0), *((folder, "delete", 5.0) for folder in ("/a", "/b", "/c", "/d"))]
+    said.append(("/d", "undelete", 4.0))  # by a clock that is behind: what came last counts
+    with writer.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+            " VALUES ('training', ?, ?, ?, 'me', ?)",
+            [(entry("mine").uid, kind, folder, at) for folder, kind, at in said],
+        )
+    assert [row.folder for row in trainings.list_trainings(writer, are_deleted=True)] == ["/a", "/b"]
+    assert [row.folder for row in trainings.list_trainings(writer)] == ["/c", "/d"]
+    assert trainings.find_training(writer, "mine").folder == "/d"

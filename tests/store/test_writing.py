@@ -25,10 +25,12 @@ from panic.store import (
     indexing,
     missing,
     reading,
+    summaries,
     writing,
 )
 from panic.store.codec import image_digest, text_digest
-from panic.store.records import NewSpending
+from panic.store.missing import Shared
+from panic.store.records import NewEpoch, NewIntervention, NewRepeated, NewSpending
 from panic.store.writing import new_uid
 from tests.store.sample import NETWORK, batch, output, picture, remark, steps
 
@@ -370,3 +372,50 @@ def test_outputs_are_indexed_as_soon_as_there_are_enough(writer, monkeypatch):
     for text, indexed in (("one", before), ("two", before + 2), ("three", before + 2)):
         writing.commit(writer, Commit(outputs=[output(text)]))
         assert writer.last_indexed_id == indexed
+
+
+def test_epochs_are_of_one_experiment_with_the_reason_that_is_said_or_told_by_their_number(writer, sample):
+    """Beta's go on from its own; all of one call or none."""
+    opened = {"model": sample.draw, "batch_size": 2, "device_kind": "cpu"}
+    given = [
+        NewEpoch(name="draw", **opened),
+        NewEpoch(name="draw", reason="request", **opened),
+        NewEpoch(name="new", mates="length", **opened),
+    ]
+    assert writing.add_epochs(writer, sample.alpha, given) == [1, 2, 0]
+    assert writing.add_epoch(writer, sample.beta, "draw", **opened) == 1
+    told = [(row.name, row.number, row.reason, row.mates) for row in reading.epochs(writer, "alpha")]
+    assert told == [
+        ("draw", 0, "start", "bucket"), ("draw", 1, "memory", "bucket"), ("draw", 2, "request", "bucket"),
+        ("embed", 0, "start", "bucket"), ("new", 0, "start", "length"), ("tell", 0, "start", "bucket"),
+    ]  # fmt: skip
+    with pytest.raises(apsw.ConstraintError):
+        writing.add_epochs(writer, sample.beta, [given[0], NewEpoch(name="x", **opened | {"model": 99})])
+    assert len(reading.epochs(writer, "beta")) == 4
+
+
+def test_what_is_stored_of_one_experiment_is_no_later_state_of_another(writer, sample):
+    """A call of a session is of its experiment, and so is what steps in, is repeated or is shared."""
+
+    def changed(perform):
+        before = {row: stamp for row, _, stamp in summaries.stamps(writer)}
+        perform()
+        return [row for row, _, stamp in summaries.stamps(writer) if stamp != before[row]]
+
+    given = text_digest("a")
+    put = NewIntervention(sample.shared, 5, 0, "text", given, given, None, None)
+    ended = NewRepeated(run=sample.noisy, entry_step=0, period=1, times=2)
+    for commit, expected in (
+        (Commit(batches=[batch(writer, 1, sample.draw)]), sample.alpha),
+        (Commit(batches=[batch(writer, 2, sample.draw)]), sample.beta),
+        (Commit(interventions=[put]), sample.beta),
+        (Commit(repeated=[ended]), sample.alpha),
+    ):
+        assert changed(lambda commit=commit: writing.commit(writer, commit)) == [expected]
+    one = Shared(sample.untouched, sample.noisy, 1, 3)
+    assert changed(lambda: writing.share_steps(writer, [one])) == [sample.alpha]
+    assert [row.step for row in contents.invocations(writer, sample.untouched)] == [1, 2]
+    assert changed(lambda: writing.end_session(writer, 2, "done")) == [sample.beta]
+    assert changed(lambda: writing.start_session(writer, sample.alpha, "x", {})) == [sample.alpha]
+    writing.commit(writer, Commit(failures=[NewFailure(run=sample.shared, step=0, kind="x", message="no")]))
+    assert changed(lambda: writing.forget_failures(writer, sample.beta)) == [sample.beta]

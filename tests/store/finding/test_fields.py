@@ -20,7 +20,7 @@ from panic.store.finding.fields import Target as Kind
 from panic.store.finding.found import find
 from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only_runs
 from panic.store.finding.queries import Query, config_paths, find_run, table
-from panic.store.records import NewDistance, NewIntervention, NewVectorisation
+from panic.store.records import NewDistance, NewIntervention, NewRepeated, NewVectorisation
 from panic.store.signing import Author
 from panic.store.tombstones import hide, hide_runs
 from panic.store.trainings import keep, list_trainings, mark_deleted
@@ -367,3 +367,130 @@ def test_two_runs_are_named_as_two(folder: Path, sample: Sample) -> None:
         with pytest.raises(NotFound) as raised:
             find_run(store, row, "abcd")
     assert raised.value.hint == f"Its runs are {sample.shared} to {other}."
+
+
+# --- of several the one that is meant
+
+
+def test_of_equal_values_the_first_row_comes_first_in_either_order(
+    rich: Store, filled: tuple[Path, Sample]
+) -> None:
+    sample = filled[1]
+    alike = [(sample.stuck,), (sample.noisy,), (sample.shared,)]
+    assert told(rich, "run", ["run"], "prompt = a", "prompt") == alike
+    assert told(rich, "run", ["run"], "prompt = a", "-prompt") == alike
+    assert told(rich, "experiment", ["name"], None, "is_null") == [("alpha",), ("beta",)]
+    assert told(rich, "experiment", ["name"], None, "-is_null") == [("alpha",), ("beta",)]
+
+
+def test_a_tag_that_came_back_and_a_label_and_project_that_changed_are_the_last_ones(
+    folder: Path, sample: Sample
+) -> None:
+    """Of experiments, runs and trainings, beside others on which something else was said last."""
+    with Store(folder, write=True) as store:
+        keep(store, entry("one", config={"project": "configured"}))
+        keep(store, entry("two", config={"project": "configured"}))
+        alpha, beta = (reading.experiment(store, name) for name in ("alpha", "beta"))
+        with store.transaction() as connection:
+            connection.execute("UPDATE experiment SET config = json_set(config, '$.project', 'configured')")
+        run = next(row for row in reading.runs(store) if row.id == sample.noisy)
+        one = Target(kind="training", uid=entry("one").uid, name="one")
+        on = {
+            "experiment": Target(kind="experiment", uid=alpha.uid, name="alpha"),
+            "run": run_target("alpha", run),
+            "training": one,
+        }
+        for target in on.values():
+            for kind, text in (
+                *(("tag", "back"), ("tag", "gone"), ("untag", "back"), ("untag", "gone"), ("tag", "back")),
+                *(("label", "z first"), ("label", "a last"), ("project", "z"), ("project", "a")),
+            ):
+                annotate(store, kind, [(target, text)], ME)
+        other = Target(kind="experiment", uid=beta.uid, name="beta")
+        annotate(store, "tag", [(other, "gone")], ME)
+        annotate(store, "label", [(other, "another")], ME)
+        names = ["name", "tags", "label", "project"]
+        assert told(store, "experiment", names) == [
+            ("alpha", ["back"], "a last", "a"), ("beta", ["gone"], "another", "configured")
+        ]  # fmt: skip
+        assert told(store, "training", names, sort="name") == [
+            ("one", ["back"], "a last", "a"), ("two", [], None, "configured")
+        ]  # fmt: skip
+        assert told(store, "experiment", ["name"], "project = configured") == [("beta",)]
+        assert told(store, "run", ["run", "tags", "label"], f"run in ({sample.noisy}, {sample.shared})") == [
+            (sample.noisy, ["back"], "a last"), (sample.shared, ["gone"], "another")
+        ]  # fmt: skip
+        annotate(store, "label", [(on["run"], "")], ME)
+        assert told(store, "run", ["label"], f"run = {sample.noisy}") == [("a last",)], "its experiment's"
+
+
+def test_labels_are_those_of_the_experiment_of_a_run(folder: Path, sample: Sample) -> None:
+    """Both experiments have a prompt, and each says something else of it."""
+    with Store(folder, write=True) as store:
+        for name, group in (("alpha", "colour"), ("beta", "form")):
+            labels = f'{{"a": {{"tags": ["of {name}"], "group": "{group}"}}}}'
+            with store.transaction() as connection:
+                connection.execute(
+                    "UPDATE experiment SET config = json_set(config, '$.labels', json(?)) WHERE name = ?",
+                    (labels, name),
+                )
+        assert told(store, "run", ["run", "group", "prompt_tags"], "prompt = a") == [
+            (sample.stuck, "colour", ["of alpha"]), (sample.noisy, "colour", ["of alpha"]),
+            (sample.shared, "form", ["of beta"]),
+        ]  # fmt: skip
+        assert told(store, "run", ["run"], "group = form") == [(sample.shared,)]
+
+
+def test_a_run_in_an_arm_has_its_own_uid_and_remarks(folder: Path, sample: Sample) -> None:
+    with Store(folder, write=True) as store:
+        like = next(row for row in reading.runs(store) if row.id == sample.shared)
+        asked = NewRun(network=like.network, prompt=like.prompt, seed=like.seed, max_length=2, arm="shock")
+        [shocked] = writing.add_runs(store, sample.beta, [asked])
+        rows = {row.id: row for row in reading.runs(store, "beta")}
+        assert told(store, "run", ["run", "uid"], "name = beta") == [
+            (run, run_uid("beta", row)) for run, row in rows.items()
+        ]
+        annotate(store, "tag", [(run_target("beta", rows[shocked]), "shocked")], ME)
+        assert told(store, "run", ["run"], "'shocked' in tags") == [(shocked,)]
+        assert told(store, "run", ["run"], "arm != baseline") == [(shocked,)]
+        with only_experiments(store, [sample.beta]):
+            assert [row.text for row in list_annotations(store)] == ["shocked"]
+        with only_experiments(store, [sample.alpha]):
+            assert list_annotations(store) == []
+
+
+def test_null_models_are_told_from_what_they_are_of(folder: Path, sample: Sample) -> None:
+    with Store(folder, write=True) as store:
+        for name in ("alpha/null-x", "x-null-y"):
+            writing.start_experiment(store, name, {})
+        assert told(store, "experiment", ["name"], "is_null = true") == [("alpha/null-x",)]
+        assert told(store, "experiment", ["name"], "is_null = no") == [("alpha",), ("beta",), ("x-null-y",)]
+
+
+def test_experiments_are_found_by_what_failed_and_what_was_ended(folder: Path, sample: Sample) -> None:
+    with Store(folder, write=True) as store:
+        ended = NewRepeated(run=sample.shared, entry_step=0, period=1, times=2)
+        writing.commit(store, Commit(repeated=[ended]))
+        assert told(store, "experiment", ["name"], "failure = 'empty text'") == [("alpha",)]
+        assert told(store, "experiment", ["name"], "state = repeated") == [("beta",)]
+        assert told(store, "experiment", ["name", "repeated", "done"]) == [("alpha", 0, 1), ("beta", 1, 0)]
+        assert told(store, "run", ["run"], "state = repeated") == [(sample.shared,)]
+        assert told(store, "run", ["period"], "state = repeated") == [(None,)], "a period is one for good"
+
+
+def test_most_columns_of_a_table(rich: Store) -> None:
+    assert len(table(rich, "run", [1], ["run"] * 200, Fields())[0]) == 200
+    with pytest.raises(UsageError, match="At most 200 columns"):
+        table(rich, "run", [1], ["run"] * 201, Fields())
+
+
+def test_a_kept_table_of_metrics_is_asked_of_this_experiment_alone(rich: Store) -> None:
+    """A metric of experiments is a field of their runs, each with its own."""
+    own = Fields([Metric(name="drift", of="experiment", about="how far", example="drift > 1")])
+    rich.db.connection.execute("CREATE TEMP TABLE experiment_metric (experiment INTEGER PRIMARY KEY, drift)")
+    rich.db.connection.execute("INSERT INTO temp.experiment_metric VALUES (1, 0.5), (2, 0.25)")
+    try:
+        found = find(rich, "seed = 7 or seed = -1", of="run", columns=["name", "drift"], fields=own)
+    finally:
+        rich.db.connection.execute("DROP TABLE temp.experiment_metric")
+    assert found == [{"name": "alpha", "drift": 0.5}, {"name": "beta", "drift": 0.25}]
