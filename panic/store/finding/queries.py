@@ -82,7 +82,8 @@ def find(store: Store, query: Query, fields: Fields) -> list[int]:
     return [row for (row,) in _perform(store, sql, asked, limit_s=query.limit_s)]
 
 
-RUN_TABLES = ("stuck", "repeated", "failure", "prompt")
+RUN_TABLES = ("stuck", "repeated", "failure", "prompt", "labelled")
+"""Those that are joined to a run, beside those that have it in their names."""
 
 
 def table(

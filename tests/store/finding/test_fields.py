@@ -439,6 +439,19 @@ def test_labels_are_those_of_the_experiment_of_a_run(folder: Path, sample: Sampl
             (sample.shared, "form", ["of beta"]),
         ]  # fmt: skip
         assert told(store, "run", ["run"], "group = form") == [(sample.shared,)]
+        assert told(store, "experiment", ["name"], "group = form") == [("beta",)]
+        assert told(store, "experiment", ["name"], "'of alpha' in prompt_tags AND state != todo") == [
+            ("alpha",)
+        ]
+
+
+@pytest.mark.parametrize("target", ["experiment", "run", "output", "training"])
+def test_whatever_field_there_is_can_be_asked_for(rich: Store, target: Kind) -> None:
+    """Also of experiments what is a field of their runs: whether one of those has it."""
+    for name, field in Fields().known(target).items():
+        where = f"'x' in {name}" if field.type == "texts" else f"{name} IS NULL"
+        found = queries.find(rich, Query(target=target, where=f"{where} OR NOT {where}"), Fields())
+        assert found or target == "training", name
 
 
 def test_a_run_in_an_arm_has_its_own_uid_and_remarks(folder: Path, sample: Sample) -> None:
