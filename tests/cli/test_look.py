@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from panic.cli.app import COMMANDS, app
 from panic.store import Store, contents, reading, writing
 from panic.store.stuck import first_repeat
 from tests.patience import LONGEST_S
+from tests.processes import Held
 
 from .conftest import Invoke, write_config
 
@@ -207,13 +209,14 @@ def test_a_file_that_is_no_database_is_told(panic: Invoke, store: Path, command:
 
 
 def test_a_newer_schema_is_told(panic: Invoke, store: Path) -> None:
-    import sqlite3
-
-    with sqlite3.connect(store / "store.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(store / "store.sqlite")) as connection:
         connection.execute("PRAGMA user_version = 999")
+    before = Held()
     done = panic("list")
     assert done.exit_code == 1
     assert "schema version 999" in done.stderr
+    if Path("/proc/self/fd").is_dir():
+        assert before.new_files() == set()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +175,7 @@ class Played:
 
     def __init__(self, answer: Callable[[Call], Any], post: Any) -> None:
         self.answer, self.post = answer, post
+        self.drained: CallResult | None = None
         self.calls: list[Call] = []
         self.asked: list[str] = []
 
@@ -192,6 +192,8 @@ class Played:
 
     def drain(self) -> None:
         self.asked.append("drain")
+        if self.drained:
+            self.post(self.drained)
 
     def close(self) -> list[Span]:
         return []
@@ -289,7 +291,8 @@ def test_who_wants_to_stop_need_not_wait_for_another_try() -> None:
     with pytest.raises(Interrupted, match="Stopped before anything was computed"):
         Caller(session, workers).call(one)
     assert worker.asked == ["check"], "it had answered"
-    workers, worker = played(lambda call: threading.Timer(0.3, worker.post, [CallResult(number=1)]).start())
+    workers, worker = played(lambda call: None)
+    worker.drained = CallResult(number=1)
     with pytest.raises(Interrupted):
         Caller(session, workers).call(one)
     assert "drain" in worker.asked

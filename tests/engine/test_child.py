@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from panic.engine.serving import ServerSettings
 from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, StoreCorrupt
 from panic.models import registry
 from tests.patience import LONGEST_S
-from tests.processes import until_dead
+from tests.processes import Held, until_dead
 
 ENTRIES = """
 import os, signal, subprocess, sys, time
@@ -194,20 +193,20 @@ def test_a_pipe_that_breaks_is_the_end_of_its_child(
     assert caplog.messages == []
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted by /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are told by /proc")
 def test_a_child_that_has_ended_leaves_no_file_and_no_thread(start: Callable[..., Any]) -> None:
-    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before = Held()
     child, inbox = start("echo")
     child.send("a")
     assert inbox.get(timeout=LONGEST_S) == "a"
     # Its end of the pipe, and what it prints; the socket that is the child's is closed here.
-    assert len(os.listdir("/proc/self/fd")) == files + 2
+    assert len(before.new_files()) == 2
     child.close()
     assert inbox.get(timeout=LONGEST_S) is None
     until = time.monotonic() + LONGEST_S
-    while threading.active_count() > threads and time.monotonic() < until:
+    while before.new_threads() and time.monotonic() < until:
         time.sleep(0.005)
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (files, threads)
+    assert (before.new_files(), before.new_threads()) == (set(), set())
 
 
 # A worker whose child a test plays

@@ -27,8 +27,9 @@ from panic.store.records import NewOutput
 from tests.engine.by_hand import FRESH, Performance, batches, failing, first, opened, perform, states
 from tests.engine.conftest import dump
 
-pytestmark = pytest.mark.timeout(60)
-"""A driver that does not end would hold up all other tests for five minutes; these take a second each."""
+pytestmark = pytest.mark.timeout(120)
+"""A driver that does not end would hold up all other tests for five minutes; these take a second each, and
+more on a busy machine."""
 
 # Batches
 

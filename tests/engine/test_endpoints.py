@@ -24,6 +24,7 @@ from panic.store import Store, check, reading, served
 from tests.engine.conftest import dump, interrupt_when
 from tests.engine.endpoint_server import Seen, Server
 from tests.engine.test_kill import perform_in_child
+from tests.processes import Held
 
 
 def endpoint_config(server: Server, *, task: str = "text-to-text", **changes: Any) -> ExperimentConfig:
@@ -199,10 +200,10 @@ def test_a_client_that_cannot_be_opened_ends_the_session_with_its_own_error(
         raise OSError("no more files")
 
     monkeypatch.setattr("panic.engine.endpoints.aiohttp.ClientSession", refuse)
-    before = set(threading.enumerate())
+    before = Held()
     with Server() as server, pytest.raises(OSError, match="no more files"):
         run(endpoint_config(server), tmp_path / "store")
-    assert set(threading.enumerate()) <= before
+    assert before.new_threads() == set()
 
 
 def test_requests_leave_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from panic.store.codec import image_digest
 from panic.store.dump import dump
 from panic.store.records import NewFailure
 from tests.engine.conftest import make_config
+from tests.processes import Held
 from tests.reads import num_bytes_read
 
 Records = list[dict[str, Any]]
@@ -895,23 +897,44 @@ def test_repeats_count_by_network_and_prompt(tmp_path: Path) -> None:
     assert [one.run.repeat for one in read(jsonl(tmp_path, records))] == [0, 1, 0, 0, 2]
 
 
-def num_open() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted by /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are told by /proc")
 def test_no_image_leaves_a_file_open(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     Image.new("RGB", (4, 4), "red").save(tmp_path / "a" / "b" / "c.png")
     os.mkfifo(tmp_path / "pipe.png")
-    before = num_open()
+    before = Held()
     names = ("a/b/c.png", "a/b/none.png", "a/none/c.png", "a/b", "pipe.png", "a", "../x")
     found = []
     for name in names:
         with contextlib.suppress(ValueError):
             found.append(images.read_image(tmp_path, name).size)
-        assert num_open() == before, name
+        assert before.new_files() == set(), name
     assert found == [(4, 4)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are told by /proc")
+def test_the_rows_of_a_refused_import_lie_in_no_open_file(tmp_path: Path) -> None:
+    """Also where it ends while they are read or checked, and though the error holds its frames."""
+
+    def spools() -> list[str]:
+        return [target for _, target in before.new_files() if target.endswith(" (deleted)")]
+
+    def stop(at: str, told: str, done: int, total: int) -> None:
+        if told == at:
+            raise Interrupted(at)
+
+    path = jsonl(tmp_path, chain_of("ab" * 5000, prompt="p"))
+    empty = ImportOptions(name="chains", path=jsonl(tmp_path, [], "empty.jsonl"))
+    whole = ImportOptions(name="chains", path=path)
+    before = Held()
+    for options, what in ((empty, ""), (whole, "rows read"), (whole, "steps checked")):
+        with pytest.raises(Interrupted if what else ConfigError) as caught:
+            read_import(options, partial(stop, what))
+        assert caught.tb is not None
+        assert spools() == [], what
+    found = read_import(whole)
+    assert len(spools()) == 1
+    assert [len(one.outputs) for one in found.trajectories] == [10_000], "what is not refused can be read"
 
 
 def test_advice_is_given_where_folders_are_separated_otherwise(tmp_path: Path) -> None:
@@ -935,8 +958,9 @@ def test_a_large_image_is_refused_without_a_warning_of_pillows(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     (tmp_path / "a.png").write_bytes(header(10_000, 10_000))
-    [told] = problems(jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": "a.png"}]))
-    assert "100,000,000" in told or "pixels" in told
+    assert problems(jsonl(tmp_path, [{"run": 1, "step": 0, "prompt": "p", "image": "a.png"}])) == [
+        "chains.jsonl:1: image 'a.png': image of 10,000 x 10,000 pixels: it may have at most 89,000,000"
+    ]
     assert [str(one.message) for one in recwarn if "ecompression" in str(one.message)] == []
 
 

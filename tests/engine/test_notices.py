@@ -184,17 +184,22 @@ def test_how_far_it_is_in_a_sentence() -> None:
 
 def test_only_results_are_news() -> None:
     """Of a stage that follows the runs, too."""
-    watched, before = notices._Watched(), Progress()
-    for changes in ({"invocations": 1}, {"runs_ended": 1}, {}, {"runs_stuck": 1, "elapsed_s": 9.0}):
-        for done in (1, 2, 2):
-            now = replace(before, **changes).with_stage("diagrams", done, 9)
-            is_news = notices._results(now) != notices._results(before)
-            assert is_news == ((now.invocations, now.runs_ended) != (before.invocations, before.runs_ended)
-                               or now.stages != before.stages)  # fmt: skip
-            watched.since = -1.0
-            watched.hear(now)
-            assert (watched.since > 0, watched.progress) == (is_news, now)
-            before = now
+    now = Progress().with_stage("diagrams", 0, 9)
+    watched = notices._Watched(progress=now)
+    told: list[tuple[dict[str, Any], int, bool]] = [
+        ({"invocations": 1}, 0, True),
+        ({}, 0, False),
+        ({"runs_ended": 1}, 0, True),
+        ({"runs_stuck": 1, "runs_failed": 1, "elapsed_s": 9.0}, 0, False),
+        ({}, 1, True),
+        ({}, 1, False),
+        ({"invocations": 2, "runs_ended": 2}, 2, True),
+    ]
+    for changes, done, is_news in told:
+        now = replace(now, **changes).with_stage("diagrams", done, 9)
+        watched.since = -1.0
+        watched.hear(now)
+        assert (watched.since > 0, watched.progress) == (is_news, now), (changes, done)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from panic.errors import ModelDoesNotFit, ModelMissing, OutOfMemory, OutputRejec
 from panic.models import registry
 from panic.models.protocol import ModelSpec
 from tests.patience import LONGEST_S
+from tests.processes import Held
 
 SPECS = {"a": registry.resolve("synthetic/text-to-image"), "b": registry.resolve("synthetic/image-to-text")}
 
@@ -277,12 +278,12 @@ def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:
         time.sleep(0.02)
         inbox.put(result)
 
-    before = threading.active_count()
+    before = Held()
     worker = LocalWorker(settings, lambda spec: Echo(), deliver)  # type: ignore[arg-type, return-value]
     for number in range(3):
         worker.submit(Call(number=number, model="a", batch_size=1, inputs=[f"t{number}"], seeds=[number]))
     assert "closing" in {span.name for span in worker.close()}
-    assert threading.active_count() == before
+    assert before.new_threads() == set()
     assert worker._server.cache.resident == set()
     results = [inbox.get_nowait() for _ in range(3)]
     assert [(result.number, result.outputs[0].value) for result in results] == [  # type: ignore[union-attr]

@@ -37,6 +37,7 @@ from panic.store.files import (
     take_lock,
     translated,
 )
+from tests.processes import Held
 from tests.rights import folder_of_others, without_rights
 from tests.store.sample import fill, picture, steps
 
@@ -538,19 +539,15 @@ def test_a_file_that_is_none_is_refused(folder, sample):
         Store(folder)
 
 
-def num_open() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_a_refused_lock_or_file_stays_open_nowhere(folder, sample, monkeypatch):
     """A process that tries again and again, as a view does, would run out of descriptors."""
-    before = num_open()
+    before = Held()
     descriptor = take_lock(folder)
     for _ in range(2):
         with pytest.raises(StoreLocked):
             take_lock(folder)
         assert lock_holder(folder).pid == os.getpid()
-    assert num_open() == before + 1
+    assert len(before.new_files()) == 1
     give_lock_back(descriptor)
 
     def refuse(*_):
@@ -572,7 +569,7 @@ def test_a_refused_lock_or_file_stays_open_nowhere(folder, sample, monkeypatch):
             refusals.append(raised)  # whose frames keep what they had
         (folder / "store.sqlite").write_bytes(b"garbage " * 1000)
     assert lock_holder(folder) is None
-    assert num_open() == before
+    assert before.new_files() == set()
 
 
 def test_a_lock_that_is_a_link_is_not_followed(folder, sample, tmp_path):

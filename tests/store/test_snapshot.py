@@ -30,6 +30,7 @@ from panic.store.check import check
 from panic.store.delete import delete_experiment
 from panic.store.dump import dump
 from panic.store.snapshot import go_on_from, is_snapshot, snapshot
+from tests.processes import Held
 from tests.store.sample import Sample, fill, picture, remark, steps
 from tests.store.test_files import corrupt_page
 from tests.store.test_migrate import build
@@ -408,7 +409,7 @@ def test_what_is_renamed_is_on_the_disk_before_and_the_folder_after(
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
-    open_before = len(os.listdir("/proc/self/fd"))
+    before = Held()
     snapshot(folder, target)
     assert done == [
         ("on the disk", "images.sqlite.new"),
@@ -417,7 +418,7 @@ def test_what_is_renamed_is_on_the_disk_before_and_the_folder_after(
         ("renamed", "store.sqlite"),
         ("on the disk", "copy"),
     ]
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert before.new_files() == set()
 
 
 def test_what_is_removed_between_two_looks_is_no_lost_image(

@@ -194,15 +194,15 @@ def test_a_training_is_called_by_its_folder_where_another_one_has_its_name(write
     assert trainings.named_training(writer, "alpha/null-x").name == "null-x", "with a slash it is a folder"
 
 
-def test_a_training_that_is_declared_complete_has_the_steps_that_it_has(writer):
+def test_a_training_that_is_declared_complete_has_the_steps_that_it_has(writer, monkeypatch):
     failed = entry("mine", steps=10, step=4, end_state="failed", message="no room", ended_at=2.0)
-    before = time.time()
+    monkeypatch.setattr("panic.store.trainings.time.time", lambda: 1234.5)
     trainings.declare_complete(writer, failed, 4)
     (row,) = trainings.list_trainings(writer)
     assert (row.state, row.step, row.steps, row.config["steps"]) == ("complete", 4, 4, 4)
     assert row.config["learning_rate"] == 0.1
     assert row.message is None
-    assert before <= row.ended_at == row.updated_at <= time.time()
+    assert (row.ended_at, row.updated_at) == (1234.5, 1234.5)
 
 
 def test_tags_and_label_of_a_config_are_said_once(writer):

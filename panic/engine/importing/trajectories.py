@@ -10,7 +10,7 @@ output; that is checked, and such runs end where their state comes back.
 
 Of a run that is read its digests stay in memory; its rows are read again when they are asked for.
 
-    trajectories = check_rows(Spool(rows), Path("folder"), deterministic=False, problems=problems)
+    trajectories = check_rows(spool, Path("folder"), deterministic=False, problems=problems)
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -96,15 +97,20 @@ def read_import(
     """
     problems: list[str] = []
     rows = read_rows(options.path, options.columns, problems, remark)
-    found = check_rows(
-        Spool(_shown(rows, show)),
-        options.folder,
-        deterministic=options.deterministic,
-        problems=problems,
-        show=show,
-    )
-    _refuse(problems, "Nothing was imported.")
-    return Import(options=options, config=_config(found, options), trajectories=found)
+    with ExitStack() as refused:
+        spool = refused.enter_context(closing(Spool()))
+        spool.add(_shown(rows, show))
+        found = check_rows(
+            spool,
+            options.folder,
+            deterministic=options.deterministic,
+            problems=problems,
+            show=show,
+        )
+        _refuse(problems, "Nothing was imported.")
+        config = _config(found, options)
+        refused.pop_all()  # the trajectories hold it from now on
+    return Import(options=options, config=config, trajectories=found)
 
 
 def _shown(rows: Iterable[Row], show: Show) -> Iterator[Row]:
