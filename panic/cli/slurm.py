@@ -94,7 +94,7 @@ def slurm(
     }
     asked = {f"--{name}": value for name, value in options.items() if value is not None}
     if status or resubmit or cancel:
-        others = {
+        others: dict[str, object] = {
             "--shards": shards > 1,
             "--setup": setup,
             "--scratch": scratch,
