@@ -36,7 +36,7 @@ from panic.arms import Arm, last_network, period_of
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading, tombstones
 from panic.store.annotations import list_annotations
-from panic.store.codec import decode_array, decode_bars
+from panic.store.codec import decode_array, decode_bars, sound_config
 from panic.store.files import refuse_link
 from panic.store.records import EpochRow, ModelRow, RunRow
 
@@ -191,7 +191,10 @@ class ExperimentData:
         if self._whole:
             return self._whole._labels
         used = {row.experiment for row in self.rows}
-        known = {row.id: row.config.get("labels") for row in reading.experiment_rows(self.store, list(used))}
+        known = {
+            row.id: sound_config(row.config).get("labels")
+            for row in reading.experiment_rows(self.store, list(used))
+        }
         return {
             of: {
                 prompt: (", ".join(map(str, said.get("tags", ()))), said.get("group"))
@@ -268,7 +271,7 @@ class ExperimentData:
         found = pl.col("model") == model
         there = whole.bars.filter(found)["settings_digest"].unique(maintain_order=True).to_list()
         configs = map(json.loads, whole.experiments["config"] if len(there) > 1 else [])
-        asked = [one for config in configs for one in one_or_several(config.get("diagrams"))]
+        asked = [one for config in configs for one in one_or_several(sound_config(config).get("diagrams"))]
         digests = [DiagramSettings.model_validate(one).digest for one in asked]
         first = next((digest for digest in digests if digest in there), there[0] if there else "")
         return self.bars.filter(found, pl.col("settings_digest") == first)

@@ -8,7 +8,7 @@ evidence.views                    # the embedding models that have vectors
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from panic.analysis.states import States, states
 from panic.analysis.strips import Thumbnails
 from panic.errors import NotFound
 from panic.store import Store, reading
+from panic.store.codec import sound_config
 from panic.store.records import ExperimentRow, SessionRow
 
 IMAGE_BUDGET_BYTES = 3 * 2**20
@@ -77,7 +78,7 @@ class Evidence:
     ) -> Evidence:
         """The evidence of a stored experiment; `is_over`: nothing more will come."""
         return Evidence(
-            experiment=experiment,
+            experiment=replace(experiment, config=sound_config(experiment.config)),
             whole=load(store, experiment.id),
             is_over=is_over,
             thumbnails=Thumbnails(store, image_budget_bytes, SIDE),

@@ -210,7 +210,19 @@ def _needed(packages: Mapping[str, Any]) -> set[str]:
 
 DIRECT = (
     *("accelerate", "aiohttp", "altair", "apsw", "diffusers", "giotto-ph", "gudhi", "huggingface-hub"),
-    *("jinja2", "lark", "llvmlite", "numba", "numpy", "peft", "pillow", "polars", "psutil", "pydantic"),
+    *(
+        "isal",
+        "jinja2",
+        "lark",
+        "llvmlite",
+        "numba",
+        "numpy",
+        "peft",
+        "pillow",
+        "polars",
+        "psutil",
+        "pydantic",
+    ),
     *("pyyaml", "regex", "rich", "safetensors", "scikit-learn", "scipy", "statsmodels", "threadpoolctl"),
     *("tokenizers", "torch", "transformers", "truststore", "typer", "vl-convert-python"),
 )

@@ -255,28 +255,25 @@ def decode_object(text: str) -> dict[str, Any]:
     return value
 
 
-def decode_config(text: str) -> dict[str, Any]:
-    """The stored config of an experiment. Raises StoreCorrupt for one with parts of other kinds."""
-    config = decode_object(text)
-    if problem := config_problem(config):
-        raise _damaged(f"a config {problem}")
-    return config
-
-
-def config_problem(config: Mapping[str, Any]) -> str:
-    """What part of a config is of another kind than all readers expect; nothing of what is not there."""
+def config_problems(config: Mapping[str, Any]) -> dict[str, str]:
+    """What parts of a stored config are of another kind than readers expect, by name; of what is there."""
+    found = {}
     networks, diagrams = config.get("networks", []), config.get("diagrams") or []
     if not isinstance(networks, list) or not all(map(_are_texts, networks)):
-        return "has networks that are no lists of names"
+        found["networks"] = "no lists of names"
     if not all(isinstance(one, dict) for one in (diagrams if isinstance(diagrams, list) else [diagrams])):
-        return "has diagrams that are no settings"
-    if wrong := [name for name in ("embeddings", "tags") if not _are_texts(config.get(name, []))]:
-        return f"has {wrong[0]} that are no list of texts"
-    if wrong := [name for name in MAPPINGS if not isinstance(config.get(name) or {}, dict)]:
-        return f"has {wrong[0]} that are no mapping"
-    return ""
+        found["diagrams"] = "no settings"
+    found |= {name: "no list of texts" for name in TEXTS if not _are_texts(config.get(name, []))}
+    return found | {name: "no mapping" for name in MAPPINGS if not isinstance(config.get(name) or {}, dict)}
 
 
+def sound_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a stored config that are of the kind that readers expect: for showing, not for running."""
+    wrong = config_problems(config)
+    return {name: part for name, part in config.items() if name not in wrong}
+
+
+TEXTS = ("embeddings", "tags")
 MAPPINGS = ("models", "arms", "labels", "budget")
 """Parts of a config that have names."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from panic.arms import Arm, arms_of, models_of
 from panic.errors import NotFound, StoreCorrupt, nearest
-from panic.store.codec import PROMPT, decode_config, decode_json, decode_network, decode_object, readable
+from panic.store.codec import PROMPT, decode_json, decode_network, decode_object, readable
 from panic.store.records import (
     ENDED,
     Counts,
@@ -150,7 +150,7 @@ def experiment_rows(store: Store, ids: Sequence[int]) -> list[ExperimentRow]:
             id=id,
             uid=uid,
             name=name,
-            config=decode_config(config),
+            config=decode_object(config),
             created_at=created_at,
         )
         for id, uid, name, config, created_at in rows

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from panic.config.fields import MAX_COUNT
-from panic.store.codec import config_problem
+from panic.store.codec import config_problems
 from panic.store.files import Database
 from panic.store.reading import HIDDEN, is_name, is_uid
 
@@ -58,7 +58,7 @@ def _test(table: str, column: str, kind: str) -> Callable[[Any], str] | None:
     if (table, column) == ("session", "timeline"):
         return _timeline_problem
     if (table, column) == ("experiment", "config"):
-        return lambda value: _json_problem(value, dict) or config_problem(json.loads(value))
+        return _config_problem
     if (table, column) in JSON_KINDS:
         expected = JSON_KINDS[table, column]
         return lambda value: _json_problem(value, expected)
@@ -77,6 +77,13 @@ def _text_problem(value: bytes) -> str:
     except UnicodeDecodeError as error:
         return f"is no UTF-8 ({error.reason})"
     return ""
+
+
+def _config_problem(value: bytes) -> str:
+    if problem := _json_problem(value, dict):
+        return problem
+    parts = config_problems(json.loads(value))
+    return f"has {', '.join(f'{name} that are {what}' for name, what in parts.items())}" if parts else ""
 
 
 def _timeline_problem(value: bytes) -> str:

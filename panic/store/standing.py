@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from panic.errors import ConfigError
 from panic.store import missing, reading, summaries
-from panic.store.codec import decode_object
+from panic.store.codec import decode_object, sound_config
 from panic.store.records import Counts, ExperimentRow
 from panic.store.store import Store
 
@@ -192,7 +192,7 @@ def eta_s(store: Store, row: ExperimentRow, now: Standing) -> float | None:
 
 
 def _missing_vectors(store: Store, row: ExperimentRow) -> int:
-    wanted = set(row.config.get("embeddings", []))
+    wanted = set(sound_config(row.config).get("embeddings", []))
     modalities = {model.id: model.spec.get("modalities_in", ["text"]) for model in reading.models(store)}
     models = {epoch.model for epoch in reading.epochs(store, row.id) if epoch.name in wanted}
     return sum(len(missing.embeddings(store, row.id, model, modalities[model])) for model in models)

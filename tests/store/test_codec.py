@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 
 import numpy as np
 import pytest
@@ -15,10 +14,9 @@ from panic.store.codec import (
     MAX_PIXELS,
     MAX_SIDE,
     canonical_json,
-    config_problem,
+    config_problems,
     decode_array,
     decode_bars,
-    decode_config,
     decode_image,
     decode_json,
     decode_network,
@@ -36,6 +34,7 @@ from panic.store.codec import (
     prompt_modality,
     run_key,
     size_problem,
+    sound_config,
     text_digest,
     told_json,
 )
@@ -213,12 +212,21 @@ def test_parts_of_a_config_are_of_the_kinds_that_its_readers_expect():
         "budget": None,
     }
     for config in ({}, {"null": "shuffle"}, sound, sound | {"diagrams": [{}, {}], "labels": {"a": "b"}}):
-        assert config_problem(config) == ""
-        assert decode_config(json.dumps(config)) == config
-    for wrong in ({"networks": None}, {"networks": [[1]]}, {"arms": ["baseline"]}, {"budget": 5}):
-        assert config_problem(sound | wrong).startswith(f"has {next(iter(wrong))} that are no")
-        with pytest.raises(StoreCorrupt, match=f"a config has {next(iter(wrong))}"):
-            decode_config(json.dumps(sound | wrong))
+        assert config_problems(config) == {}
+        assert sound_config(config) == config
+    wrong = {
+        "networks": (None, "no lists of names"),
+        "diagrams": (["x"], "no settings"),
+        "embeddings": ("PocketText", "no list of texts"),
+        "tags": ([1], "no list of texts"),
+        "arms": (["baseline"], "no mapping"),
+        "budget": (5, "no mapping"),
+    }
+    for name, (part, what) in wrong.items():
+        damaged = sound | {name: part}
+        assert config_problems(damaged) == {name: what}
+        assert sound_config(damaged) == {key: value for key, value in sound.items() if key != name}
+    assert config_problems({"networks": [["draw", 1]]}) == {"networks": "no lists of names"}
 
 
 def test_numbers_without_bounds_are_null_for_others():
