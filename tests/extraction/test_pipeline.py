@@ -98,6 +98,9 @@ def test_a_model_tried_out_is_refused_if_it_has_nothing_for_all_of_what_it_is_gi
     with pytest.raises(ModelError, match="none of '' here") as refused:
         try_out({"it": spec}, "cpu", {"text": ["", "long one"]})
     assert "all of 2" in refused.value.hint
-    Counted.broken = {"b"}
+    Counted.broken = {"b", "long one"}
+    try_out({"it": spec}, "cpu", {"text": ["", "a", "b"]})  # what fails costs itself alone
+    with pytest.raises(ModelError, match="none of '' here"):
+        try_out({"it": spec}, "cpu", {"text": ["b", ""]})
     with pytest.raises(ModelError, match="this one is broken"):
-        try_out({"it": spec}, "cpu", {"text": ["a", "b"]})
+        try_out({"it": spec}, "cpu", {"text": ["b", "long one"]})

@@ -170,7 +170,7 @@ def other_format(folder):
         (long_number, r"metadata\.jsonl: line 1 is no JSON"),
         (deep, r"metadata\.jsonl: line 1 is no JSON"),
         (large_field, r"metadata\.csv is no CSV file: field larger than field limit"),
-        (other_format, r"a\.png: this picture cannot be read \(cannot identify"),
+        (other_format, r"a\.png: this picture cannot be read: it is none of PNG, JPEG"),
     ],
 )
 def test_bad_data_are_told_with_the_file(tmp_path, spoil, message):
