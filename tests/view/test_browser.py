@@ -94,6 +94,17 @@ NOTE_ALL = """(() => {
     one => [one.dataset.digest, one.dataset.text].forEach(digest => window.noted.add(digest)));
   new MutationObserver(note).observe(document.body, {subtree: true, childList: true, attributes: true});
 })()"""
+SLOWLY = """(() => {
+  const [later, ask] = [window.setTimeout, window.fetch];
+  window.requestAnimationFrame = () => 0;
+  window.setTimeout = (act, ms, ...rest) => later(act, ms === 100 ? 1000 : ms, ...rest);
+  window.fetch = async (url, ...rest) => {
+    if (String(url).endsWith("/experiments/wall")) await new Promise(resolve => later(resolve, 500));
+    return ask(url, ...rest);
+  };
+})()"""
+"""As on a busy machine: what a page does only after its next frame is done a second later, and it hears of the
+experiment after it has the rows, so that the slider and the rows are drawn at once."""
 LATEST = "[...document.querySelectorAll('.tile[data-step]')].some(one => Number(one.dataset.step) >= STEP)"
 LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
 
@@ -269,6 +280,19 @@ def test_keys_alone_are_enough(browser: Browser, wall: Served, looked: Looked) -
     page.wait("document.querySelector('[role=dialog]')")
     page.press("Escape")
     page.wait("!document.querySelector('[role=dialog]')")
+
+
+def test_a_key_pressed_as_soon_as_the_wall_is_seen_is_not_lost(
+    browser: Browser, wall: Served, looked: Looked
+) -> None:
+    page = browser.open("about:blank")
+    page.call("Page.addScriptToEvaluateOnNewDocument", source=SLOWLY)
+    page.call("Page.navigate", url=f"{wall.url}#/0/wall?step=3")
+    run, outputs = next(iter(looked.outputs.items()))
+    shown(page, run, outputs[3])
+    page.press("ArrowRight")
+    page.press("ArrowRight")
+    shown(page, run, outputs[5])
 
 
 def test_stuck_failed_and_short_runs_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:

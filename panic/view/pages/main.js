@@ -1,5 +1,5 @@
 // The page: which part of it is shown, whether the server answers, the keys that work everywhere.
-import { html, render, useEffect, useErrorBoundary, useState } from "./preact.js";
+import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useState } from "./preact.js";
 import { bundle, onConnection } from "./api.js";
 import { address, parse } from "./route.js";
 import { Help, Message } from "./parts.js";
@@ -25,13 +25,13 @@ function App() {
   const [place, setPlace] = useState(parse(location.hash));
   const [isConnected, setConnected] = useState(true);
   const [isHelping, setHelping] = useState(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const read = () => setPlace(parse(location.hash));
     window.addEventListener("hashchange", read);
     return () => window.removeEventListener("hashchange", read);
   }, []);
-  useEffect(() => onConnection(setConnected), []);
-  useEffect(() => {
+  useLayoutEffect(() => onConnection(setConnected), []);
+  useLayoutEffect(() => { // as all that listens, before the page is seen
     const press = (event) => {
       if (event.key === "Escape") setHelping(false);
       if (isTyping(event.target)) return;

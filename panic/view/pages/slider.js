@@ -1,5 +1,5 @@
 // One slider for all runs: a step, or "last", where every run shows what it put out last.
-import { html, useEffect, useRef, useState } from "./preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./preact.js";
 
 const PLAY_EVERY_MS = 350;
 
@@ -26,7 +26,7 @@ export function Slider({ step, max, move, told = null }) {
     if (!isPlaying && (now.current.step === "last" || now.current.step >= now.current.max)) now.current.move(0);
     setPlaying((playing) => !playing);
   };
-  useEffect(() => {
+  useLayoutEffect(() => { // before it is seen: a key pressed at once is not lost
     const press = (event) => {
       if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && event.target.type !== "range") return;
       const far = event.shiftKey ? 10 : 1;

@@ -146,7 +146,7 @@ function List({ found, stores, experiment, settings, query, move, max, isNumber 
   useLayoutEffect(() => void (rows && load(wanted)), [rows, first, last, step, before]); // a later one waits a frame
   const now = useRef(wanted);
   now.current = wanted;
-  useEffect(() => {
+  useLayoutEffect(() => {
     let waiting = null;
     const look = () => {
       waiting = waiting || setTimeout(() => {
@@ -157,7 +157,7 @@ function List({ found, stores, experiment, settings, query, move, max, isNumber 
     const leave = onChange(look);
     return () => (leave(), clearTimeout(waiting));
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => { // before it is seen: a key pressed at once is not lost
     const press = (event) => {
       const by = { ArrowDown: 1, ArrowUp: -1, PageDown: shown - 1, PageUp: 1 - shown }[event.key];
       if (!by || !outer.current || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
