@@ -9,8 +9,9 @@ that run the changed line; the checkout is not touched. The same seed chooses th
 module. A mutant that lives is shown with its place and difference: write the test that notices it, or say why
 nothing can be noticed. Of several modules each gets so many mutants, and which test runs which line is
 measured once; `--lines FILE` keeps that for a next time, in which new tests count as running every line.
-`--touching SECONDS` is for machines that are busy: only tests that run the changed line (or, where none does,
-the module, or else all) are run, of them the quickest in up to so many seconds. What others notice lives.
+`--touching SECONDS` is for machines that are busy: of the tests that run the changed line the quickest in up
+to so many seconds are run, then of those that run its module (or, where none does, of all). What others
+notice lives.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
@@ -37,8 +38,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -304,43 +305,51 @@ class Order:
     """A pytest plugin: tests that run a mutated line come first, the fastest of them at the front.
 
     folder: of the package. modules: its files that count. lines: which (file, line) of them each test
-    has run, and its seconds. first: the mutated lines; as long as there are none, `lines` is measured.
-    touching: so many seconds of tests are not left out; None: all.
+    has run, and its seconds. mutated: lines; as long as there are none, `lines` is measured. tests: those to
+    run, in this order; others are left out unless they are new.
     """
 
     folder: Path
     modules: set[str]
     lines: dict[str, tuple[set[tuple[str, int]], float]]
-    first: set[tuple[str, int]] | None = None
-    touching: float | None = None
+    mutated: set[tuple[str, int]] | None = None
+    tests: list[str] = field(default_factory=list)
 
-    def touched(self) -> list[str]:
-        """The tests that run a mutated line, or else its module, or else all: the fastest first.
+    def groups(self, touching: float | None) -> Iterator[list[str]]:
+        """The tests that run a mutated line, then the others of its module, or else all; the fastest first.
 
-        As many as are wanted.
+        What runs at import or is cached counts for one test only, though others see it. touching: so many
+        seconds of each group; None: all tests at once, in this order.
         """
-        runs = {test for test, (lines, _) in self.lines.items() if not lines.isdisjoint(self.first or ())}
-        if not runs:
-            files = {file for file, _ in self.first or ()}
-            runs = {test for test, (lines, _) in self.lines.items() if files & {file for file, _ in lines}}
-            runs = runs or set(self.lines)  # what runs at import alone is of all of them
-        found = sorted(runs, key=lambda test: self.lines[test][1])
-        if self.touching is None:
-            return found
-        ends = accumulate(self.lines[test][1] for test in found)
-        return [test for test, end in zip(found, ends, strict=True) if end <= self.touching] or found[:1]
+        mutated = self.mutated or set()
+        files = {file for file, _ in mutated}
+
+        def distance(test: str) -> int:
+            lines = self.lines[test][0]
+            return 0 if not lines.isdisjoint(mutated) else 1 if any(file in files for file, _ in lines) else 2
+
+        found = sorted((distance(test), seconds, test) for test, (_, seconds) in self.lines.items())
+        if touching is None:
+            yield [test for _, _, test in found]
+            return
+        for near, tests in groupby(found, key=lambda one: one[0]):
+            if near == 2 and found[0][0] < 2:
+                return
+            group = list(tests)
+            ends = accumulate(seconds for _, seconds, _ in group)
+            enough = [test for (_, _, test), end in zip(group, ends, strict=True) if end <= touching]
+            yield enough or [group[0][2]]
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        if self.first is None:
+        if self.mutated is None:
             return
-        places = {test: place for place, test in enumerate(self.touched())}
-        if self.touching is not None:
-            items[:] = [item for item in items if item.nodeid in places or item.nodeid not in self.lines]
+        places = {test: place for place, test in enumerate(self.tests)}
+        items[:] = [item for item in items if item.nodeid in places or item.nodeid not in self.lines]
         items.sort(key=lambda item: places.get(item.nodeid, len(places)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
-        if self.first is not None:
+        if self.mutated is not None:
             return (yield)
         seen: set[tuple[str, int]] = set()
         names = {str(self.folder / module): module for module in self.modules}
@@ -430,7 +439,6 @@ def perform(
                 with contextlib.suppress(BaseException):
                     importlib.import_module(library)
         assert "panic" not in sys.modules, "forks would have it without its mutations"
-        order.touching = touching
         new = {
             str(path)
             for path in map(Path, tests)
@@ -444,13 +452,16 @@ def perform(
                 # Python tells by the second whether what it has compiled is still the same.
                 written_at += 1
                 os.utime(folder / module, (written_at,) * 2)
-                order.first = {(module, line) for line in statement_lines(text, mutation)}
-                wanted = order.touched() if touching is not None else list(order.lines)
-                limit_s = SLOWEST * sum(order.lines[test][1] for test in wanted) + GRACE_S
-                files = (
-                    tests if touching is None else sorted({test.partition("::")[0] for test in wanted} | new)
-                )
-                yield module, mutation, run_tests(folder, files, limit_s, order)
+                order.mutated = {(module, line) for line in statement_lines(text, mutation)}
+                fate = "no tests"
+                for group in order.groups(touching):
+                    order.tests = group
+                    limit_s = SLOWEST * sum(order.lines[test][1] for test in group) + GRACE_S
+                    files = sorted({test.partition("::")[0] for test in group} | new)
+                    fate = run_tests(folder, files, limit_s, order)
+                    if fate != "lived":
+                        break
+                yield module, mutation, fate
             shutil.copy(ROOT / module, folder / module)
             written_at += 1
             os.utime(folder / module, (written_at,) * 2)

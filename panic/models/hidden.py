@@ -17,7 +17,7 @@ padding (`attention_mask`).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
@@ -250,14 +250,11 @@ def _watching(layer: Any, roots: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         seen["output"] = output
         raise _Reached
 
-    hooks = [layer.register_forward_hook(on_layer)]
-    modules = (module for root in roots.values() for module in root.modules())
-    hooks += [module.register_forward_pre_hook(on_module, with_kwargs=True) for module in modules]
-    try:
+    with ExitStack() as hooks:
+        hooks.callback(layer.register_forward_hook(on_layer).remove)
+        for module in (module for root in roots.values() for module in root.modules()):
+            hooks.callback(module.register_forward_pre_hook(on_module, with_kwargs=True).remove)
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _mask(given: Any, states: torch.Tensor) -> torch.Tensor:
