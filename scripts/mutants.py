@@ -25,6 +25,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import gc
 import importlib
 import os
 import pickle
@@ -54,6 +55,7 @@ COPIED = (
 SLOWEST = 4.0
 """Time limit of a mutant's tests, in multiples of what they took where their lines were measured."""
 GRACE_S = 60.0
+FEW_FILES = 4
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -319,14 +321,17 @@ class Order:
         """The tests that run a mutated line, then the others of its module, or else all; the fastest first.
 
         What runs at import or is cached counts for one test only, though others see it. touching: so many
-        seconds of each group; None: all tests at once, in this order.
+        seconds of each group, of which a tenth comes first, from the few files that have the most of them:
+        mostly it is enough, and little is imported; None: all tests at once, in this order.
         """
         mutated = self.mutated or set()
         files = {file for file, _ in mutated}
 
         def distance(test: str) -> int:
             lines = self.lines[test][0]
-            return 0 if not lines.isdisjoint(mutated) else 1 if any(file in files for file, _ in lines) else 2
+            if not lines.isdisjoint(mutated):
+                return 0
+            return 1 if any(file in files for file, _ in lines) else 2
 
         found = sorted((distance(test), seconds, test) for test, (_, seconds) in self.lines.items())
         if touching is None:
@@ -335,10 +340,16 @@ class Order:
         for near, tests in groupby(found, key=lambda one: one[0]):
             if near == 2 and found[0][0] < 2:
                 return
-            group = list(tests)
-            ends = accumulate(seconds for _, seconds, _ in group)
-            enough = [test for (_, _, test), end in zip(group, ends, strict=True) if end <= touching]
-            yield enough or [group[0][2]]
+            group = [test for _, _, test in tests]
+            most = {file for file, _ in Counter(map(file_of, group)).most_common(FEW_FILES)}
+            first = self._up_to(touching / 10, [test for test in group if file_of(test) in most])
+            yield first
+            yield self._up_to(touching, [test for test in group if test not in first])
+
+    def _up_to(self, most_s: float, tests: list[str]) -> list[str]:
+        """As many tests from the front as take so many seconds, but one at least."""
+        ends = accumulate(self.lines[test][1] for test in tests)
+        return [test for test, end in zip(tests, ends, strict=True) if end <= most_s] or tests[:1]
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         if self.mutated is None:
@@ -370,6 +381,11 @@ class Order:
             sys.settrace(None)
             threading.settrace(None)
             self.lines[item.nodeid] = (seen, time.monotonic() - start)
+
+
+def file_of(test: str) -> str:
+    """The file that a test is in."""
+    return test.partition("::")[0]
 
 
 def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told: Path | None = None) -> str:
@@ -433,16 +449,23 @@ def perform(
         if not told.exists() and run_tests(folder, tests, 3600.0, order, told) != "lived":
             output = (folder / "output").read_text(errors="replace")
             raise SystemExit(f"{output[-2000:]}\nthe tests do not pass as things are")
-        order.lines, imported = pickle.loads(told.read_bytes())
+        measured, imported = pickle.loads(told.read_bytes())
+        order.lines = {
+            test: ({line for line in lines if line[0] in order.modules}, seconds)
+            for test, (lines, seconds) in measured.items()
+        }
+        del measured
         for library in imported:  # once, and not for each mutant
             if not (ROOT / library.partition(".")[0]).exists() and library != "conftest":
-                with contextlib.suppress(BaseException):
+                with contextlib.suppress(Exception):
                     importlib.import_module(library)
+        gc.collect()
+        gc.freeze()  # nothing of this is looked through in each fork
         assert "panic" not in sys.modules, "forks would have it without its mutations"
         new = {
             str(path)
             for path in map(Path, tests)
-            if (ROOT / str(path).partition("::")[0]).stat().st_mtime > told.stat().st_mtime
+            if (ROOT / file_of(str(path))).stat().st_mtime > told.stat().st_mtime
         }
         written_at = time.time()
         for module, every in mutations.items():
@@ -454,10 +477,10 @@ def perform(
                 os.utime(folder / module, (written_at,) * 2)
                 order.mutated = {(module, line) for line in statement_lines(text, mutation)}
                 fate = "no tests"
-                for group in order.groups(touching):
+                for group in filter(None, order.groups(touching)):
                     order.tests = group
                     limit_s = SLOWEST * sum(order.lines[test][1] for test in group) + GRACE_S
-                    files = sorted({test.partition("::")[0] for test in group} | new)
+                    files = sorted({*map(file_of, group), *new})
                     fate = run_tests(folder, files, limit_s, order)
                     if fate != "lived":
                         break
