@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -331,7 +333,10 @@ def test_a_processor_whose_kernels_were_chosen_by_the_user_is_not_vouched_for(
     assert is_known_to_be_steady(CpuDevice()) == ("avx512f" in provenance.vector_instructions())
     monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
     assert not is_known_to_be_steady(CpuDevice())
-    assert '"MKL_ENABLE_INSTRUCTIONS":"AVX2"' in surroundings(CpuDevice())
+    told = json.loads(surroundings(CpuDevice()))
+    assert told["MKL_ENABLE_INSTRUCTIONS"] == "AVX2"
+    libraries = ("torch", "diffusers", "transformers")
+    assert [told[name] for name in libraries] == [metadata.version(name) for name in libraries]
 
 
 # What models are called with, by a caller that a test plays

@@ -154,6 +154,8 @@ def test_what_cannot_be_read_further_is_told_with_what_was_checked(folder: Path)
     row, rest = problems
     assert row.startswith("model, row 3: name is no UTF-8")
     assert "store.sqlite is damaged: a text in it is no UTF-8" in rest
+    with Store(folder) as store:
+        assert check.check(store, reading.experiment(store, "alpha").id) == [rest], "of a part, too"
 
 
 @pytest.mark.parametrize("network", ['"ab"', '{"a": 1, "b": 2}', '["a", 1]', "[]", "1"])
