@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from panic.store import Store
+from panic.store import Store, reading
 from tests.cli.conftest import call
 from tests.engine.endpoint_server import Server
 from tests.patience import LONGEST_S
@@ -99,6 +99,7 @@ def test_no_store_log_export_or_report_holds_a_planted_key(config: Path, tmp_pat
 def plain(config: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server, str], Path]:
     """A config of the endpoint alone, for a process that has the key."""
     monkeypatch.setenv(VARIABLE, KEY)
+    monkeypatch.setenv("ALSO", f"x{KEY}y")
 
     def write(server: Server, more: str = "") -> Path:
         text = CONFIG.format(url=server.url, variable=VARIABLE).replace("[[chat, Peek]]", "[[chat]]")
@@ -138,6 +139,10 @@ def test_an_answer_that_repeats_the_key_is_not_stored(plain: Callable[..., Path]
         assert done.exit_code == 1
         assert "repeats the key" in done.stderr
     assert holders(tmp_path) == []
+    with Store(tmp_path / "panic-store") as store:
+        [session] = reading.sessions(store)
+    assert set(session.provenance["environment"]) >= {VARIABLE, "ALSO"}
+    assert KEY not in str(session)
 
 
 def test_a_missing_key_is_told_before_anything_is_asked(

@@ -325,3 +325,7 @@ def test_items_of_equal_length_alone_share_batches_of_models_that_are_pinned_so(
         session.pin({}, {"draw": shape})
         assert told == [["draw"]]
         assert [session.pins[name].mates for name in ("draw", "chain")] == ["length", "bucket"]
+        pin = session.halve("draw")
+        assert (pin.batch_size, pin.mates) == (2, "length")
+    with opened(tmp_path / "s") as session:
+        assert session.pins["draw"] == pin, "as it was recorded"
