@@ -90,6 +90,10 @@ def test_a_stuck_run_is_compared_to_its_full_length(bench):
     assert (parts.section, parts.values) == ("results", ["-", "3", "not within 5 model calls"])
     [prompt] = [one for one in found if one.field == "prompt"]
     assert (prompt.section, prompt.values, prompt.is_same) == ("run", ["a", "b", "c"], False)
+    [around] = [
+        one for one in run_contrasts(bench.store, [stuck, parting, stuck]) if one.field == prompt.field
+    ]
+    assert (around.values, around.is_same) == (["a", "b", "a"], False)
 
 
 def test_courses_part_as_far_as_both_go():
