@@ -103,8 +103,8 @@ SLOWLY = """(() => {
     return ask(url, ...rest);
   };
 })()"""
-"""As on a busy machine: what a page does only after its next frame is done a second later, and it hears of the
-experiment after it has the rows, so that the slider and the rows are drawn at once."""
+"""As on a busy machine: what a page does only after its next frame is done a second later, and it hears of
+the experiment after it has the rows, so that the slider and the rows are drawn at once."""
 LATEST = "[...document.querySelectorAll('.tile[data-step]')].some(one => Number(one.dataset.step) >= STEP)"
 LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
 
