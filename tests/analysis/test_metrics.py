@@ -83,7 +83,7 @@ def test_a_call_counts_for_a_run_by_its_items(bench):
     bench.add("a start", ["a", "b"])
     bench.add("a start", ["a", "b"], network=("tell",), seed=7)
     bench.store.db.execute(
-        "UPDATE batch SET size = 4, padded_size = 4 WHERE id = (SELECT max(id) FROM batch)"
+        "UPDATE batch SET size = 4, padded_size = 8 WHERE id = (SELECT max(id) FROM batch)"
     )
     assert values(bench, "seconds") == pytest.approx([0.5, 0.125])
     assert values(bench, "tokens") == [None, None]

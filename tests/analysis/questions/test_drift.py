@@ -43,6 +43,19 @@ def test_a_stuck_run_goes_on_by_its_cycle(bench):
     assert found["is_known"].to_list() == [False] * 3 + [True] * 4
 
 
+def test_the_first_step_of_every_run_is_from_no_other(bench):
+    """90 degrees a step; from the end of one run to the beginning of the next it would be as many."""
+    for start in ("start", "other"):
+        bench.add(start, [f"{start} {number}" for number in range(3)], max_length=6)
+    degrees = {"start": 0, "start 0": 90, "start 1": 180, "start 2": 270}
+    degrees |= {name.replace("start", "other"): angle + 270 for name, angle in degrees.items()}
+    bench.embed({name: angle_vector(angle) for name, angle in degrees.items()})
+    found = drift.drift(load(bench.store, "demo"), "embed").sort("run", "step")
+    first, second = found["step_size"].to_list()[::3]
+    assert first is second is None
+    assert found["step_size"].drop_nulls().to_list() == pytest.approx([1.0] * 4, abs=1e-6)
+
+
 def test_pictures_drift_from_the_first_picture_and_step_sizes_are_within_a_modality(bench):
     """A model that reads pictures has no vector of the prompt; one step is from a picture to the next."""
     run = bench.add("start", ["a", "b", "c"], max_length=10)
