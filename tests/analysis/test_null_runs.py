@@ -179,10 +179,11 @@ def add_model(store: Store, bench: Bench, name: str, modalities: list[str]) -> i
 
 def test_a_null_experiment_is_as_long_as_its_longest_run_and_one_point_has_a_diagram(walked, bench):
     bench.add("a start", ["text 0 1"], seed=-1, repeat=7, max_length=2)
+    bench.add("a start", ["text 0 1", "text 0 2", "text 0 1"], seed=-1, repeat=8, max_length=6)
     write_nulls(walked, "demo", "shuffled")
-    assert sorted(run.max_length for run in reading.runs(walked, NULL)) == [1, 6, 6]
+    assert sorted(run.max_length for run in reading.runs(walked, NULL)) == [1, 3, 6, 6]
     diagrams = contents.diagrams(walked, NULL)
-    assert sorted(row.num_points for row in diagrams) == [1, 6, 6]
+    assert sorted((row.num_points, row.num_unique) for row in diagrams) == [(1, 1), (3, 2), (6, 6), (6, 6)]
     assert {tuple(row.dimensions) for row in diagrams} == {(0, 1)}
     assert reading.experiment(walked, NULL).config["max_length"] == 6
 

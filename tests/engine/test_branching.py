@@ -97,8 +97,10 @@ def test_what_stepped_in_before_stays_and_what_takes_over_later_has_the_new_mode
 def test_a_run_that_would_call_no_changed_model_has_no_branch() -> None:
     """After step 5 of the arm `say` is called, too; of the other runs nothing is changed by it."""
     before, changed = config(), config(epsilon=0.25)
-    _, runs = branches(before, changed, [failed(3), failed(6, "swap", prompt="b")])
+    branched, runs = branches(before, changed, [failed(3), failed(6, "swap", prompt="b")])
     assert [run.prompt for run in runs] == ["b"]
+    second = ["say-epsilon=0.25", "draw", "chain", "draw"]  # of the network that took over at step 5
+    assert arm(branched, runs[0])[-1] == {"at": 6, "network": second}
     with pytest.raises(UsageError, match="No failed run was going to call what --set changes") as told:
         branches(before, changed, [failed(3)])
     assert told.value.hint == "They call chain, draw; for example --set models.draw.KEY=VALUE."

@@ -235,6 +235,15 @@ def test_who_draws_is_tried_first_and_the_largest_image_is_what_others_get() -> 
     assert second.inputs[0].size == fourth.inputs[0].size == (9, 9)
 
 
+def test_a_model_of_two_modalities_gets_the_size_that_fits_both() -> None:
+    def answer(call: Call) -> Any:
+        room = 2 if call.bucket == 0 else 4  # texts are the larger ones
+        return drawn((8, 8)) if call.batch_size <= room else failed("memory")
+
+    workers, _ = played(answer)
+    assert Trial(session_of(), workers).batch_sizes({"both": 8}) == {"both": 2}
+
+
 @pytest.mark.parametrize(
     ("context", "words"), [(None, 69), (100, 92), (512, 504), (9999, 504), (8, 1), (3, 1)]
 )

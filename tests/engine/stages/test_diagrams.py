@@ -224,11 +224,16 @@ def test_windows_and_landmarks_are_settings_of_the_stage(tmp_path: Path) -> None
         assert len(errors) == 2 * 6
 
 
-def test_a_run_shorter_than_a_window_has_no_diagram(tmp_path: Path) -> None:
-    """The first run gets stuck after a few steps; that is no failure of the experiment."""
+@pytest.mark.parametrize(
+    ("chain", "window"), [({"kernel": "column"}, {"dimension": 6}), ({}, {"dimension": 2, "delay": 8})]
+)
+def test_a_run_shorter_than_a_window_has_no_diagram(
+    tmp_path: Path, chain: dict[str, str], window: dict[str, int]
+) -> None:
+    """The first run gets stuck after 1 text, or 7; that is no failure of the experiment."""
     config = make_config(
-        chain={"kernel": "column"}, seeds=[42, -1], repeats=1, prompts=["state 0"], max_length=30,
-        embeddings=["synthetic/state-embedding"], diagrams={"window": {"dimension": 6}},
+        chain=chain, seeds=[42, -1], repeats=1, prompts=["state 0"], max_length=30,
+        embeddings=["synthetic/state-embedding"], diagrams={"window": window},
         distances=["bottleneck"], diagram_workers=1,
     )  # fmt: skip
     assert run(config, tmp_path / "s").state == "complete"
