@@ -342,6 +342,7 @@ class Order:
             if near == 2 and found[0][0] < 2:
                 return
             group = [test for _, _, test in tests]
+            group.sort(key=lambda test: not _is_named_after(file_of(test), files))
             counts = Counter(map(file_of, group))
             likely = sorted(counts, key=lambda file: (not _is_named_after(file, files), -counts[file]))
             few = likely[:FEW_FILES]
