@@ -151,6 +151,22 @@ def test_a_refused_source_leaves_no_outputs_of_runs_in_conflict(tmp_path: Path) 
         assert not store.db.rows("SELECT * FROM meta WHERE key GLOB 'merge*'")
 
 
+def test_what_a_killed_merge_has_left_beside_the_store_goes(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """Half of a copy of another source."""
+    into = tmp_path / "into"
+    merge([folder], into)
+    (into / "merging" / "0").mkdir(parents=True)
+    (into / "merging" / "0" / "half").touch()
+    with Store(folder, write=True) as store:
+        remark(store, "alpha", "from a copy")
+        merge([folder], into)
+    assert not (into / "merging").exists()
+    with Store(into) as store:
+        assert [row.text for row in list_annotations(store)] == ["from a copy"]
+
+
 def test_what_was_computed_since_a_kill_is_the_targets_own(differing: list[Path], tmp_path: Path) -> None:
     into = tmp_path / "into"
     interrupt(differing, into, at=1)

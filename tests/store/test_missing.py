@@ -418,6 +418,23 @@ def test_an_image_that_stepped_in_has_what_made_it_as_its_origin(writer, sample,
     assert (painted.input, painted.input_modality) == (first, "image")
 
 
+def test_origins_are_in_the_order_in_which_images_were_made_whatever_made_them(writer, sample, armed):
+    """One stepped in, by the first call of all: the images of the steps may have been made of it."""
+    experiment, plain, _, _ = armed
+    call = batch(writer, 1, sample.draw)
+    made = steps(
+        writer, 1, (sample.draw, sample.tell), plain, "a", [picture(1), "b", picture(6), "c", picture(7)]
+    )
+    del made.invocations[:2]
+    images = [image_digest(picture(number)) for number in (8, 6, 7)]
+    made.batches.append(call)
+    made.outputs.append(output(picture(8)))
+    made.interventions.append(NewIntervention(plain, 2, 0, "model", text_digest("b"), images[0], 9, call.id))
+    writing.commit(writer, made)
+    found = [row.digest for row in missing.image_origins(writer, experiment, {*images})]
+    assert found == images
+
+
 def asked_in(arm, **changes):
     return NewRun(**{"network": NETWORK, "prompt": "a", "seed": 42, "max_length": 4, "arm": arm} | changes)
 

@@ -9,6 +9,7 @@ from panic.errors import NotFound, StoreCorrupt
 from panic.store import contents, images
 from panic.store.codec import encode_image, image_digest
 from panic.store.thumbnails import NAME, Thumbnails, shrunk
+from tests.processes import Held
 from tests.store.sample import picture
 
 ONE = image_digest(picture(1)).hex()
@@ -96,6 +97,17 @@ def test_an_image_that_is_not_there_has_none(folder, writer, cache):
     with pytest.raises(StoreCorrupt):
         thumbnails.get(writer, ONE, 64)
     thumbnails.close()
+
+
+def test_a_closed_file_is_held_no_longer(folder, store, cache):
+    """Nor is one that was none, of which another one took the place."""
+    (folder / NAME).write_bytes(b"no database" * 100)
+    before = Held()
+    thumbnails = Thumbnails(folder, lambda data, side: b"small")
+    thumbnails.get(store, ONE, 64)
+    assert not any(name == str(folder / NAME) for _, name in before.new_files())
+    thumbnails.close()
+    assert not any("thumbnails" in name for _, name in before.new_files())
 
 
 def test_a_file_that_is_none_of_ours_is_left_alone_and_nothing_in_it_is_trusted(folder, store, cache):

@@ -27,7 +27,7 @@ class TooSlow(UsageError):
 
 
 class Matcher:
-    """Matches patterns with texts until the time of one query is used up.
+    """Matches patterns with texts until the time of one query, which it is made for, is used up.
 
     `failed` keeps the error, since SQLite hands on none of Python's own.
     """
@@ -52,11 +52,6 @@ class Matcher:
             self._compiled[pattern] = regex.compile(pattern)
         except (regex.error, OverflowError, RecursionError) as error:
             raise UsageError(f"This is no regular expression: {error}.") from None
-
-    def begin(self) -> None:
-        """Start the clock of a query."""
-        self.left_s = self.budget_s
-        self.failed = None
 
     def __call__(self, *asked: Any) -> bool:
         """Return whether a pattern is found anywhere in a text, the second argument; in None it is not."""

@@ -166,7 +166,6 @@ def _perform(
     connection.create_scalar_function("panic_matches", asked.matcher, 2, deterministic=True)
     know_run_uids(store)
     know_training_states(store)
-    asked.matcher.begin()
     deadline = time.monotonic() + limit_s
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_AT_ONCE)
     try:

@@ -75,7 +75,7 @@ class Place:
         before, after = "..." if begin else "", "..." if stop < len(self.text) else ""
         line = f"{before}{self.text[begin:stop]}{after}".translate({ord(c): " " for c in "\n\r\t"})
         offset = len(before) + self.start - begin
-        width = max(1, min(self.end - self.start, len(line) - offset))
+        width = max(1, self.end - self.start)
         return FilterError(f"{message}\n  {line}\n  {' ' * offset}{'^' * width}", hint=hint)
 
 

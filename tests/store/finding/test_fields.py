@@ -276,6 +276,13 @@ def test_at_most_twenty_fields_are_sorted_by(rich: Store) -> None:
     assert told(rich, "run", ["run"], sort="-run") == told(rich, "run", ["run"])[::-1]
 
 
+def test_the_limit_of_a_question_is_none_of_what_is_asked_after_it(rich: Store) -> None:
+    long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) SELECT max(i) FROM n"
+    asked = Query(target="run", where="seed = 7", limit_s=0.0)
+    assert len(queries.find(rich, asked, Fields())) == 1, "the clock is looked at now and then"
+    assert rich.db.value(long) == 50_000
+
+
 def test_runs_of_one_experiment_and_rows_in_the_order_that_is_asked_for(
     rich: Store, filled: tuple[Path, Sample]
 ) -> None:
