@@ -22,13 +22,16 @@ from panic.store import (
 )
 from panic.store.annotations import Target, annotate, list_annotations, run_target
 from panic.store.codec import text_digest
+from panic.store.merging import unfinished
+from panic.store.merging.conflicts import sweep
 from panic.store.merging.merge import merge
+from panic.store.merging.walk import Walk
 from panic.store.records import NewRepeated
 from panic.store.signing import Author
 from panic.store.tombstones import deleted, hide, hide_runs
 from panic.store.trainings import keep, list_trainings, mark_deleted
 from tests.engine.conftest import make_config
-from tests.store.sample import Sample, batch, entry, remark
+from tests.store.sample import Sample, batch, entry, output, remark
 from tests.store.test_merge import interrupt
 from tests.store.test_merge_orders import NEW, OLD, Runs, read, write
 from tests.store.test_merge_tables import change
@@ -282,6 +285,29 @@ def test_what_a_killed_merge_had_left_is_swept_though_its_sources_are_not_named_
     with Store(tmp_path / "into") as store:
         texts = store.db.rows("SELECT text FROM output ORDER BY text")
     assert texts == [("state 5",), ("state 6",), ("state 7",), ("state 8",)]
+
+
+def test_vectors_in_doubt_are_counted_with_the_source_that_has_them(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """What comes after it has none of them; the diagrams that went with it are not there to go again."""
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    change(other, "UPDATE embedding SET vector = zeroblob(length(vector))")
+    write(tmp_path / "last", OLD)
+    merged = merge([folder, other, tmp_path / "last"], tmp_path / "into")
+    assert (merged.num_vectors, merged.num_diagrams) == (4, 1)
+
+
+def test_what_is_left_is_swept_as_often_as_one_asks(folder: Path, sample: Sample) -> None:
+    """A source that is replaced meanwhile is taken anew, and swept after."""
+    with Store(folder, write=True) as store:
+        walk = Walk(store.db.connection)
+        unfinished.begin(walk)
+        for text in ("one", "other"):
+            writing.commit(store, Commit(outputs=[output(text)]))
+            with store.transaction():
+                sweep(walk)
+        assert store.db.value("SELECT count(*) FROM output WHERE text IN ('one', 'other')") == 0
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

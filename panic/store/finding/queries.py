@@ -173,8 +173,6 @@ def _perform(
             _keep_labels(store)
         return store.db.rows(sql, *asked.parameters)
     except Exception as error:
-        if asked.matcher.failed is not None:
-            raise asked.matcher.failed from None
         if isinstance(error, apsw.InterruptError):
             raise TooSlow(
                 f"The question takes longer than {limit_s:g} s, and was given up.",

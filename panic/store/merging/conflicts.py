@@ -122,7 +122,6 @@ def refuse(walk: Walk, runs: Sequence[int]) -> None:
     )
     first = walk.value("SELECT run FROM temp.first")
     came = [run for run in runs if run > first]
-    clear(walk, came)
     forget(walk, came)
     these = (json.dumps(came),)
     connection.execute(
@@ -131,7 +130,7 @@ def refuse(walk: Walk, runs: Sequence[int]) -> None:
         f" ON experiment.id = experiment JOIN main.output ON output.id = prompt WHERE run.id IN {THESE})",
         these,
     )
-    connection.execute(f"DELETE FROM main.run WHERE id IN {THESE}", these)
+    connection.execute(f"DELETE FROM main.run WHERE id IN {THESE}", these)  # with all that is theirs
 
 
 def clear(walk: Walk, runs: Sequence[int]) -> None:

@@ -188,11 +188,10 @@ def test_time_that_is_used_up_ends_a_query() -> None:
     for left_s in (0.0, -1.0):
         matcher = Matcher(budget_s=1.0)
         matcher.add(pattern)
-        assert (matcher.left_s, matcher.failed) == (1.0, None)
+        assert matcher.left_s == 1.0
         matcher.left_s = left_s
-        with pytest.raises(TooSlow, match=rf"{'b' * 60}' takes longer than 1 s") as raised:
+        with pytest.raises(TooSlow, match=rf"{'b' * 60}' takes longer than 1 s"):
             matcher(pattern, "x")
-        assert matcher.failed is raised.value
         assert matcher(pattern, None) is False  # nothing is matched
     matcher = Matcher(budget_s=1.0)
     matcher.add(pattern)
