@@ -243,6 +243,7 @@ def test_remarks_on_runs_follow_them_to_another_name(writer, sample):
     tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
     tombstones.restore(writer, tombstones.find(writer, "alpha"), "gamma")
     assert marks(writer, "run")[run_target("gamma", run).uid].tags == ("odd",)
+    assert [row.config["name"] for row in reading.experiments(writer)] == ["gamma", "beta"]
 
 
 def stamps(store):

@@ -37,6 +37,15 @@ def test_tails_are_the_last_outputs(store, sample):
     ]
 
 
+def test_outputs_of_runs_come_by_run_and_step(store, sample):
+    found = list(missing.outputs(store, [sample.shared, sample.stuck]))
+    one, two = (image_digest(picture(number)) for number in (1, 2))
+    b, d = text_digest("b"), text_digest("d")
+    assert found == [
+        *((sample.stuck, digest) for digest in (one, b, two, b)), (sample.shared, one), (sample.shared, d)
+    ]  # fmt: skip
+
+
 def test_history_is_that_of_fixed_seeds(store, sample):
     history = list(missing.fixed_seed_history(store, sample.alpha))
     assert [(row.run, row.step) for row in history] == [

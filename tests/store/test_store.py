@@ -176,6 +176,15 @@ def test_a_closed_store_holds_no_file(tmp_path, filled, options):
     assert read.exists() == (read.parent == folder)
 
 
+def test_pixels_are_there_as_long_as_they_can_be_read(folder, sample):
+    """Also in a file that somebody removed since it was opened."""
+    with Store(folder) as first, Store(folder) as second:
+        number = first.images.value("SELECT count(*) FROM image")
+        (folder / "images.sqlite").unlink()
+        assert (first.has_images, second.has_images) == (True, False)
+        assert first.images.value("SELECT count(*) FROM image") == number
+
+
 def test_a_change_that_fails_raises_no_revision(writer):
     before = writer.revision
     with pytest.raises(ValueError, match="no"), writer.transaction():

@@ -1,6 +1,7 @@
 """Small copies of images are made once, kept beside the store or elsewhere, and never instead of an image."""
 
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -76,6 +77,16 @@ def test_a_store_that_cannot_be_written_has_its_thumbnails_in_the_cache(folder, 
     assert not (tmp_path / "elsewhere").exists(), "a link leads anywhere"
     (file,) = cache.glob("*.sqlite")
     assert len(file.stem) == 16
+
+
+def test_thumbnails_of_a_store_on_a_network_file_system_are_in_the_cache(folder, store, cache, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", lambda *_, **__: f"server:/ {folder} nfs4 rw 0 0\n")
+        thumbnails = Thumbnails(folder, lambda data, side: b"small")
+    assert thumbnails.get(store, ONE, 64) == b"small"
+    thumbnails.close()
+    assert not (folder / NAME).exists()
+    assert len(list(cache.glob("*.sqlite"))) == 1
 
 
 def test_without_a_place_each_is_made_again(folder, store, cache, tmp_path):

@@ -144,12 +144,11 @@ def sweep(walk: Walk) -> None:
     connection = walk.connection
     connection.execute(f"CREATE TEMP TABLE unused AS {_UNUSED}")
     these = "IN (SELECT id FROM temp.unused)"
-    connection.execute(f"DELETE FROM main.embedding WHERE output {these}")
     connection.execute(
         "DELETE FROM main.annotation WHERE target_kind = 'output' AND target IN"
         f" (SELECT lower(hex(digest)) FROM main.output WHERE id {these})"
     )
-    connection.execute(f"DELETE FROM main.output WHERE id {these}")
+    connection.execute(f"DELETE FROM main.output WHERE id {these}")  # and its vectors
     connection.execute("DROP TABLE temp.unused")
 
 
