@@ -153,7 +153,7 @@ def open_device(name: str) -> MainMemory | OwnMemory:
     """
     if name == "cpu":
         return CpuDevice()
-    if match := re.fullmatch(r"sim:([\d.]+)\s*([a-zA-Z]*)(?:#\d+)?", name):
+    if match := re.fullmatch(r"sim:(\d{1,18}(?:\.\d+)?)\s*([a-zA-Z]*)(?:#\d+)?", name):
         unit = _UNITS.get(match[2].lower())
         if unit is not None:
             from panic.devices.simulated import SimulatedDevice

@@ -49,8 +49,7 @@ class Offloading:
             return False
         if arrange(cached.parcel, cached.sizes, device.total_bytes()) is None:
             return False
-        available = self.room.usable_bytes(prudent=False) + self.residency.idle_bytes(cached)
-        cached.outgrown_bytes = max(0, available)
+        cached.outgrown_bytes = self.room.usable_bytes(prudent=False) + self.residency.idle_bytes(cached)
         log.warning("%s does not fit on %s: its layers come one after another", name, device.name)
         self.residency.events.add("offload", model=name)
         return True

@@ -71,7 +71,7 @@ def parse(text: str) -> str:
         else:
             sides[-1].append(found)
     if not sides[-1]:
-        raise _place(text, max(0, len(text.rstrip()) - 2), len(text)).error("The query ends too soon.")
+        raise _place(text, len(text.rstrip()) - 2, len(text)).error("The query ends too soon.")
     if sum(map(len, sides)) > MAX_TERMS:
         raise FilterError(f"A query has at most {MAX_TERMS} words and phrases.")
     return " OR ".join(_side(text, side) for side in sides)

@@ -75,14 +75,11 @@ def remedies(store: Store, digests: Collection[bytes]) -> list[str]:
     made = (f"SELECT experiment, made.digest {steps}" for steps in (IMAGE_STEPS, IMAGE_INTERVENTIONS))
     rows = store.db.stream(" UNION ".join(made))
     counts = Counter(experiment for experiment, digest in rows if digest in digests)
-    known = experiments(store)
-    newest = {row.name: row.id for row in known}
     found = []
-    for row in known:
+    for row in experiments(store):
         if number := counts[row.id]:
             lacks = f"{number:,} images are" if number > 1 else "an image is"
-            selector = row.name if newest[row.name] == row.id else row.uid[:12]
-            command = f"panic resume {selector} --repair --store {shlex.quote(str(store.path))}"
+            command = f"panic resume {row.name} --repair --store {shlex.quote(str(store.path))}"
             found.append(
                 f"experiment {row.name}: {lacks} missing or damaged; `{command}` computes what is lost"
             )

@@ -195,9 +195,7 @@ def _restore_runs(store: Store, tombstone: Tombstone) -> int:
         mark_changed(store, [hidden] if tombstone.origin is None else [hidden, tombstone.origin])
         left = int(store.db.value("SELECT count(*) FROM run WHERE experiment = ?", hidden))
         if not left:
-            connection.execute("DELETE FROM deletion WHERE experiment = ?", (hidden,))
-            connection.execute("DELETE FROM epoch WHERE experiment = ?", (hidden,))
-            connection.execute("DELETE FROM experiment WHERE id = ?", (hidden,))
+            connection.execute("DELETE FROM experiment WHERE id = ?", (hidden,))  # its deletion goes with it
     return left
 
 

@@ -170,6 +170,8 @@ def test_one_model_is_read_at_a_time_and_each_once(tmp_path: Path) -> None:
     reader = ReadAhead(files)
     for name in ("a", "b", "a"):
         reader.start(name)
+    [thread] = [one for one in threading.enumerate() if one.name == "read ahead"]
+    assert thread.daemon, "a disk that never answers keeps no process alive"
     go_on.set()
     reader.wait()
     for name in ("a", "b", "b"):

@@ -96,8 +96,9 @@ def test_a_calls_working_memory_is_its_peak_over_what_was_there(driver: Driver) 
 
 def test_allocations_are_rounded_as_by_torchs_allocator(driver: Driver) -> None:
     device = CudaDevice(0)
-    sizes = [1, 512, 513, MIB, MIB + 1, 64 * MIB]
-    assert [device.rounded(size) for size in sizes] == [512, 512, 1024, MIB, 2 * MIB, 64 * MIB]
+    assert [device.rounded(size) for size in (1, 512, 513, MIB - 512)] == [512, 512, 1024, MIB - 512]
+    sizes = [MIB, MIB + 1, 2 * MIB, 2 * MIB + 1, 64 * MIB]
+    assert [device.rounded(size) for size in sizes] == [MIB, 2 * MIB, 2 * MIB, 4 * MIB, 64 * MIB]
 
 
 def test_devices_by_name(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

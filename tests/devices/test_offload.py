@@ -222,14 +222,25 @@ def test_layers_are_dropped_only_for_others_that_have_no_room() -> None:
     sizes = [block.num_bytes for block in parcel.blocks]
     arrangement = arrange(parcel, sizes, 512 * KIB, fill=False)
     assert arrangement is not None
+    layers = (first, second, wide)
+    places = [layer.weight.data_ptr() for layer in layers]
+
+    def are_there() -> list[bool]:
+        """Which layers compute with what was copied, and not with what main memory has."""
+        return [layer.weight.data_ptr() != place for layer, place in zip(layers, places, strict=True)]
+
     with streamed(parcel, sizes, arrangement, device) as copied:
         for layer in (first, second, first, second):
             layer(torch.zeros(1, 256))
         assert copied() == 512 * KIB
+        assert are_there() == [True, True, False]
         wide(torch.zeros(1, 256))
         assert copied() == 1024 * KIB
+        assert are_there() == [False, False, True]
         first(torch.zeros(1, 256))
         assert copied() == 1280 * KIB
+        assert are_there() == [True, False, False]
+    assert are_there() == [False] * 3
     assert device.free_bytes() == 512 * KIB
 
 

@@ -290,6 +290,41 @@ def test_models_without_modules_move_as_a_whole() -> None:
     assert model.loaded_onto == "cpu"
 
 
+def test_of_a_model_that_moves_as_a_whole_a_gpu_leaves_the_weights_in_main_memory() -> None:
+    """Where it shares main memory they are there once, and count on the device."""
+    parcels = [
+        pack(QuantisedModel(stubborn=False), one) for one in (Gpu(name="g", capacity_bytes=100), device())
+    ]
+    assert [(parcel.whole, parcel.keeps_host, parcel.host_bytes) for parcel in parcels] == [
+        (True, True, 64), (True, False, 0)
+    ]  # fmt: skip
+    assert all((parcel.buffer, parcel.modules, parcel.blocks[0].held) == (None, (), ()) for parcel in parcels)
+
+
+def test_a_buffer_is_page_locked_once_for_a_gpu_if_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's answer is kept; another instance finds the buffer as it is."""
+    locked: list[tuple[int, Any, str]] = []
+    answers = [False, True]
+
+    def pin(host: Any, owner: Any, name: str) -> bool:
+        locked.append((host.numel(), owner, name))
+        return answers.pop(0)
+
+    monkeypatch.setattr("panic.devices.cuda.pin", pin)
+    gpu = Gpu(name="g", capacity_bytes=2**30)
+    slab([module()], device())
+    slab([module()], gpu, pinned=False)
+    slab([torch.nn.ReLU()], gpu)
+    assert locked == [], "no GPU, not wanted, nothing there"
+    refused, parcel = (slab([module()], gpu) for _ in range(2))
+    assert refused.buffer is not None
+    assert parcel.buffer is not None
+    assert locked == [(one.host_bytes, one.buffer, "cuda:9") for one in (refused, parcel)]
+    assert (refused.buffer.is_pinned, parcel.buffer.is_pinned) == (False, True)
+    assert slab([module()], gpu, parcel.buffer).buffer is parcel.buffer
+    assert len(locked) == 2
+
+
 def test_small_models_are_in_blocks_of_64_kib() -> None:
     """Eight tensors of 16 KiB: a 32nd of all is less than the least block, which holds four."""
     layers = torch.nn.Sequential(*(torch.nn.Linear(64, 64, bias=False) for _ in range(8)))

@@ -464,6 +464,19 @@ def test_idle_bytes_are_all_but_those_of_models_in_use() -> None:
     assert held_bytes(cache) == {"a": 10}
 
 
+def test_how_long_calls_take_is_known_from_the_first_one_on() -> None:
+    """Nothing is known before, so that eager prefetch is not asked for."""
+    cache, models = paper_cache(sim(100, rate_bytes_per_s=3.0), {"a": [1]}, seconds=2.0)
+    cache.bring("a")
+    cached = cache._residency.models["a"]
+    assert (cached.compute_s, cached.leases, cached.fell_short) == (0.0, 0, False)
+    call(cache, "a")
+    assert cached.compute_s == 2.0
+    models["a"].seconds = 4.0
+    call(cache, "a")
+    assert cached.compute_s == pytest.approx(2.0 + 0.3 * 2.0)
+
+
 def test_measurements_are_smoothed_from_the_first_one_on() -> None:
     assert smooth(0.0, 4.0) == 4.0
     assert smooth(4.0, 8.0) == pytest.approx(5.2)

@@ -8,7 +8,7 @@ import pytest
 
 from panic.devices.device import open_device
 from panic.devices.simulated import SimulatedDevice
-from panic.errors import OutOfMemory
+from panic.errors import OutOfMemory, UsageError
 
 
 @dataclass
@@ -141,6 +141,14 @@ def test_the_clock_follows_real_calls_where_it_is_told_to() -> None:
     device.follows_real_time = True
     device.computed(2.0)
     assert device.now() == 2.0
+
+
+@pytest.mark.parametrize(
+    "name", ["sim:", "sim:.", "sim:1.2.3GiB", f"sim:{'9' * 400}", "sim:8XB", "simulated"]
+)
+def test_a_budget_that_is_no_size_is_no_device(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown device"):
+        open_device(name)
 
 
 @pytest.mark.parametrize(

@@ -324,6 +324,27 @@ def test_check_finds_an_index_that_lacks_texts_or_has_too_many(store: Store) -> 
     assert check(store) == []
 
 
+def test_so_many_are_taken_into_the_index_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes behind them has its turn later, and each is there once."""
+    last = store.last_output_id
+    monkeypatch.setattr(indexing, "INDEXED_AT_ONCE", 7)
+    with store.db.transaction() as connection:
+        connection.execute("INSERT INTO caption (caption) VALUES ('delete-all')")
+        connection.execute("CREATE VIRTUAL TABLE temp.seen USING fts5vocab ('main', 'caption', 'instance')")
+    store.last_indexed_id = 0
+    for end in (7, 14):
+        assert indexing.index_some(store) == captions.num_indexed(store) == end
+        assert store.db.value("SELECT max(doc) FROM temp.seen") <= end
+    told: list[tuple[int, int]] = []
+    assert indexing.complete(store, lambda done, total: told.append((done, total))) == last
+    assert told == [(min(end, last), last) for end in range(21, last + 7, 7)]
+    assert indexing.index_some(store) == 0
+    assert (
+        store.db.value("SELECT count(*) FROM temp.seen GROUP BY doc, term, offset HAVING count(*) > 1")
+        is None
+    )
+
+
 def test_a_damaged_index_costs_no_result(store: Store) -> None:
     before = len(reading.runs(store))
     store.close()

@@ -133,6 +133,29 @@ def test_what_stepped_in_fits_between_the_steps_of_its_run(writer, stepped, sql,
     assert found == [f"run {stepped}: {text}" for text in told]
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([{"text": "x"}, {"model": "tell"}], []),
+        ([{"text": "z"}, {"model": "tell"}], ["the text before step 1 is not the one of its arm"]),
+        ([{"text": "x"}, {"text": "y"}], []),
+        ([{"text": "x"}, {"text": "z"}], ["the text before step 1 is not the one of its arm"]),
+        ([{"text": "z"}, {"text": "y"}], ["the text before step 1 is not the one of its arm"]),
+        ([{"model": "draw"}, {"model": "tell"}], []),
+        ([{"text": "x"}], ["interventions before step 1 are not those of its arm"]),
+    ],
+)
+def test_each_text_is_that_of_its_arm(writer, stepped, asked, told):
+    """A text "x" was put in place, of which a model then made "y", or that is another text."""
+    if all("text" in one for one in asked) and len(asked) > 1:
+        writer.db.execute("UPDATE intervention SET kind = 'text', batch = NULL, seed = NULL WHERE place = 1")
+    elif not any("text" in one for one in asked):
+        writer.db.execute("UPDATE intervention SET kind = 'model', batch = 1, seed = 1 WHERE place = 0")
+    writing.start_experiment(writer, "armed", {"arms": {"shock": [{"at": 1, **one} for one in asked]}})
+    found = list(intervention_problems(writer, "SELECT id FROM run"))
+    assert found == [f"run {stepped}: {text}" for text in told]
+
+
 def test_a_text_that_is_not_that_of_its_arm_and_an_arm_that_nobody_knows_are_told(writer, stepped):
     config = {"arms": {"shock": [{"at": 1, "text": "z"}, {"at": 1, "model": "tell"}]}}
     writing.start_experiment(writer, "armed", config)

@@ -243,6 +243,7 @@ def test_remarks_on_runs_follow_them_to_another_name(writer, sample):
     tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
     tombstones.restore(writer, tombstones.find(writer, "alpha"), "gamma")
     assert marks(writer, "run")[run_target("gamma", run).uid].tags == ("odd",)
+    assert [row.config["name"] for row in reading.experiments(writer)] == ["gamma", "beta"]
 
 
 def stamps(store):
@@ -362,9 +363,11 @@ def test_stamps_remarks_and_deletions_of_others_stay(writer, sample):
     outputs = {text: text_digest(text).hex() for text in ("a", "b")}
     for text, uid in outputs.items():
         annotate(writer, "comment", [(Target(kind="output", uid=uid, name=text), f"of {text}")], ME)
+    annotate(writer, "comment", [(Target(kind="training", uid=outputs["b"], name="x"), "of a training")], ME)
     before = stamps(writer)
     delete.delete_experiment(writer, "alpha")
-    assert [row.text for row in list_annotations(writer)] == ["of a"], "b was of alpha alone"
+    said = [row.text for row in list_annotations(writer)]
+    assert said == ["of a", "of a training"], "b was of alpha alone"
     assert {name: stamp for name, stamp in stamps(writer).items() if name in before} == {
         name: stamp for name, stamp in before.items() if name.startswith("beta")
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from panic.errors import StoreError
-from panic.store.driver import ask_to_stop
+from panic.store.driver import _has_lock, ask_to_stop
 from panic.store.files import LockHolder
 from tests.rights import folder_of_others, without_rights
 
@@ -85,6 +85,18 @@ def test_a_process_that_ends_meanwhile_is_what_was_wanted(
     monkeypatch.setattr(os, "kill", too_late)
     ask_to_stop(store, holder(driver.pid))
     assert driver.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what a process has open")
+def test_a_file_that_is_closed_while_they_are_looked_at_hides_none_of_those_behind_it(store: Path) -> None:
+    """As the folder of open files itself is, which is listed under the first number that is free."""
+    gap, lock = os.open(store, os.O_RDONLY), os.open(store / "lock", os.O_RDONLY)
+    os.close(gap)
+    try:
+        assert _has_lock(os.getpid(), store / "lock")
+    finally:
+        os.close(lock)
+    assert not _has_lock(os.getpid(), store / "lock")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")

@@ -355,6 +355,7 @@ def test_what_cannot_be_merged(folder: Path, sample: Sample, tmp_path: Path) -> 
     with pytest.raises(StoreMissing):
         merge([tmp_path / "nowhere"], tmp_path / "into")
     assert not (tmp_path / "into").exists()
+    assert not (tmp_path / "nowhere").exists(), "looking makes no folder"
     with pytest.raises(UsageError, match="all others come into"):
         merge([folder], folder)
 

@@ -68,6 +68,32 @@ def test_what_belongs_to_an_experiment_in_conflict_stays_out(tmp_path: Path) -> 
         assert deleted(store) == []
 
 
+def test_what_belongs_to_others_comes_beside_an_experiment_in_conflict(tmp_path: Path) -> None:
+    write(tmp_path / "into", OLD)
+    write(tmp_path / "source", OLD)
+    with Store(tmp_path / "source", write=True) as store:
+        store.db.execute("UPDATE epoch SET threads = 9")
+        for name in ("test/null-shuffle", "other", "other/null-shuffle"):
+            writing.start_experiment(store, name, {})
+    assert len(merge([tmp_path / "source"], tmp_path / "into").conflicts) == 1
+    with Store(tmp_path / "into") as store:
+        assert [row.name for row in reading.experiments(store)] == ["test", "other", "other/null-shuffle"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_config_of_another_version_contradicts_nothing(tmp_path: Path, order: tuple[int, int]) -> None:
+    """What the store says that it comes into stays."""
+    configs = [make_config(name="test").model_dump(mode="json"), {"name": "test", "of another": 1}]
+    for number, config in enumerate(configs):
+        write(tmp_path / str(number), OLD)
+        with Store(tmp_path / str(number), write=True) as store:
+            writing.start_experiment(store, "test", config)
+    first, second = (tmp_path / str(number) for number in order)
+    assert merge([second], first).conflicts == []
+    with Store(first) as store:
+        assert reading.experiment(store, "test").config == configs[order[0]]
+
+
 def say(path: Path, *said: tuple[str, str, float], target_kind: str = "experiment", target: str = "") -> None:
     """Add remarks, kind, text and time, on an experiment unless something else is named."""
     with Store(path, write=True) as store, store.transaction() as connection:
@@ -149,6 +175,22 @@ def test_a_refused_source_leaves_no_outputs_of_runs_in_conflict(tmp_path: Path) 
     with Store(into) as store:
         assert check(store) == []
         assert not store.db.rows("SELECT * FROM meta WHERE key GLOB 'merge*'")
+
+
+def test_what_a_killed_merge_has_left_beside_the_store_goes(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """Half of a copy of another source."""
+    into = tmp_path / "into"
+    merge([folder], into)
+    (into / "merging" / "0").mkdir(parents=True)
+    (into / "merging" / "0" / "half").touch()
+    with Store(folder, write=True) as store:
+        remark(store, "alpha", "from a copy")
+        merge([folder], into)
+    assert not (into / "merging").exists()
+    with Store(into) as store:
+        assert [row.text for row in list_annotations(store)] == ["from a copy"]
 
 
 def test_what_was_computed_since_a_kill_is_the_targets_own(differing: list[Path], tmp_path: Path) -> None:

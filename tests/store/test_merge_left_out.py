@@ -22,13 +22,16 @@ from panic.store import (
 )
 from panic.store.annotations import Target, annotate, list_annotations, run_target
 from panic.store.codec import text_digest
+from panic.store.merging import unfinished
+from panic.store.merging.conflicts import sweep
 from panic.store.merging.merge import merge
+from panic.store.merging.walk import Walk
 from panic.store.records import NewRepeated
 from panic.store.signing import Author
 from panic.store.tombstones import deleted, hide, hide_runs
 from panic.store.trainings import keep, list_trainings, mark_deleted
 from tests.engine.conftest import make_config
-from tests.store.sample import Sample, batch, entry, remark
+from tests.store.sample import Sample, batch, entry, output, remark
 from tests.store.test_merge import interrupt
 from tests.store.test_merge_orders import NEW, OLD, Runs, read, write
 from tests.store.test_merge_tables import change
@@ -188,7 +191,7 @@ def test_what_other_runs_of_the_target_say_of_a_state_holds_against_theirs(
     merged = merge([source], into, keep="theirs")
     assert (merged.num_settled, merged.num_runs) == (0, 0)
     for told, run, other in zip(merged.conflicts, (0, 20), (9, min), strict=True):
-        assert f"the run of m from 'state {run}'" in told
+        assert f"the run of m from 'state {run}', seed 42, repeat 0 in {source}: it meets" in told
         assert other == min or f"it meets test: the run of m from 'state {other}'" in told
     assert read(into) == dict.fromkeys(begun, OLD["state 0"])
 
@@ -284,6 +287,29 @@ def test_what_a_killed_merge_had_left_is_swept_though_its_sources_are_not_named_
     assert texts == [("state 5",), ("state 6",), ("state 7",), ("state 8",)]
 
 
+def test_vectors_in_doubt_are_counted_with_the_source_that_has_them(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """What comes after it has none of them; the diagrams that went with it are not there to go again."""
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    change(other, "UPDATE embedding SET vector = zeroblob(length(vector))")
+    write(tmp_path / "last", OLD)
+    merged = merge([folder, other, tmp_path / "last"], tmp_path / "into")
+    assert (merged.num_vectors, merged.num_diagrams) == (4, 1)
+
+
+def test_what_is_left_is_swept_as_often_as_one_asks(folder: Path, sample: Sample) -> None:
+    """A source that is replaced meanwhile is taken anew, and swept after."""
+    with Store(folder, write=True) as store:
+        walk = Walk(store.db.connection)
+        unfinished.begin(walk)
+        for text in ("one", "other"):
+            writing.commit(store, Commit(outputs=[output(text)]))
+            with store.transaction():
+                sweep(walk)
+        assert store.db.value("SELECT count(*) FROM output WHERE text IN ('one', 'other')") == 0
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_of_two_deletions_only_that_of_what_no_source_shows_comes(
     folder: Path, sample: Sample, tmp_path: Path, order: tuple[int, int]
@@ -348,6 +374,76 @@ def test_a_run_that_was_deleted_here_speaks_against_no_other(tmp_path: Path, ord
     assert (merged.conflicts, merged.num_meeting) == ([], 1), "the last of them meets one of the target"
     with Store(into) as store:
         assert sorted(run.prompt for run in reading.runs(store, "test")) == ["state 5", "state 9"]
+
+
+def test_runs_deleted_here_take_no_others_with_them(tmp_path: Path) -> None:
+    into = tmp_path / "into"
+    write(into, OLD)
+    with Store(into, write=True) as store:
+        hide_runs(store, reading.experiment(store, "test"), [1], "me")
+    write(tmp_path / "source", OLD | NEW | BESIDE)
+    merged = merge([tmp_path / "source"], into)
+    assert (merged.num_runs, merged.num_invocations, merged.conflicts) == (2, 6, [])
+    with Store(into) as store:
+        assert [run.prompt for run in reading.runs(store, "test")] == ["state 5", "state 20"]
+
+
+def test_runs_deleted_before_their_experiment_come_as_they_were(tmp_path: Path) -> None:
+    """With the name of the experiment, as a part of it; null models are whole. Another one has deleted all."""
+    write(tmp_path / "source", OLD | NEW)
+    shutil.copytree(tmp_path / "source", tmp_path / "all")
+    with Store(tmp_path / "source", write=True) as store:
+        writing.start_experiment(store, "test/null-shuffle", {})
+        hide_runs(store, reading.experiment(store, "test"), [1], "me")
+        hide(store, reading.experiment(store, "test"), "me")
+        there = [(one.uid, one.name, one.is_part, one.num_runs, one.at) for one in deleted(store)]
+    with Store(tmp_path / "all", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    for number, sources in enumerate((["source"], ["all", "source"])):
+        into = tmp_path / f"into-{number}"
+        merge([tmp_path / name for name in sources], into)
+        with Store(into) as store:
+            found = [(one.uid, one.name, one.is_part, one.num_runs, one.at) for one in deleted(store)]
+        assert [one[:3] for one in found] == [one[:3] for one in there]
+        assert found == there or number
+
+
+def test_a_state_of_a_source_is_of_the_experiment_of_its_run(tmp_path: Path) -> None:
+    """Both stores have "other", where the target goes on from "state 1" as the source does not in "test"."""
+    for name, runs in (("into", {"state 4": ["state 1", "state 5", "state 6"]}), ("source", BESIDE)):
+        write(tmp_path / name, runs)
+        change(tmp_path / name, f"UPDATE experiment SET name = 'other', uid = '{'b' * 32}'")
+    write(tmp_path / "source", OLD)
+    merged = merge([tmp_path / "source"], tmp_path / "into")
+    assert (merged.conflicts, merged.num_meeting, merged.num_runs) == ([], 0, 2)
+
+
+def test_of_each_source_those_are_chosen_that_are_in_conflict_with_it(tmp_path: Path) -> None:
+    """A run of the second one meets what the first has brought; the third has other content again."""
+    into = tmp_path / "into"
+    write(into, OLD)
+    met = {"state 20": OTHERWISE["state 0"]}
+    for number, runs in enumerate((OTHERWISE, met)):
+        write(tmp_path / str(number), runs)
+    merged = merge([tmp_path / "0", tmp_path / "1"], into, keep="theirs")
+    assert (merged.num_settled, merged.num_meeting, merged.conflicts) == (1, 1, [])
+    assert read(into) == OTHERWISE | met
+    shutil.rmtree(into)
+    write(into, OLD)
+    last = {"state 0": ["state 1", "state 2", "state 9"]}
+    write(tmp_path / "2", last)
+    merged = merge([tmp_path / "0", tmp_path / "2"], into, keep="theirs")
+    assert (merged.num_settled, merged.conflicts) == (2, [])
+    assert read(into) == last
+
+
+def test_a_run_gives_way_where_others_of_the_target_agree_with_what_comes(tmp_path: Path) -> None:
+    own = {"state 30": ["state 0", "state 1", "state 2"]}
+    write(tmp_path / "into", OLD | own)
+    write(tmp_path / "source", OTHERWISE)
+    merged = merge([tmp_path / "source"], tmp_path / "into", keep="theirs")
+    assert (merged.num_settled, merged.conflicts) == (1, [])
+    assert read(tmp_path / "into") == OTHERWISE | own
 
 
 def test_a_run_that_was_deleted_and_begun_anew_here_goes_on(tmp_path: Path) -> None:

@@ -434,6 +434,15 @@ def test_images_without_their_pixels_are_told_as_lost_and_come_later(
         assert store.images.value("SELECT count(*) FROM image") == 4
 
 
+def test_a_source_without_its_file_of_images_brings_all_else(two: tuple[Path, Path], tmp_path: Path) -> None:
+    (two[0] / "images.sqlite").unlink()
+    assert merge(two[:1], tmp_path / "into").num_images == 0
+    merged = merge(two[1:], tmp_path / "into")
+    assert (merged.num_images, merged.num_runs) == (4, 0)
+    with Store(tmp_path / "into") as store:
+        assert check(store) == []
+
+
 # --- remarks
 
 

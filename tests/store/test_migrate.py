@@ -153,6 +153,19 @@ def test_a_migration_that_fails_changes_nothing(folder, sample, monkeypatch):
         assert check.check(store) == []
 
 
+def test_a_migration_that_fails_holds_nobody_up_and_can_be_tried_again(connection, monkeypatch):
+    """What is asked of the same connection afterwards is in no transaction, and of the version before."""
+    migrate.migrate(connection, "store", PATH)
+    with monkeypatch.context() as patch:
+        later(patch, "DROP TABLE stuck; INSERT INTO nowhere VALUES (1);")
+        for _ in range(2):
+            with pytest.raises(apsw.SQLError, match="nowhere"):
+                migrate.migrate(connection, "store", PATH)
+            assert not connection.in_transaction
+            assert connection.pragma("user_version") == NEWEST
+    migrate.migrate(connection, "store", PATH)
+
+
 def test_a_reader_of_an_older_store_says_how_to_update(folder, sample, monkeypatch):
     later(monkeypatch, "ALTER TABLE stuck ADD COLUMN certainty REAL;")
     with pytest.raises(StoreError, match="schema version") as raised:

@@ -37,6 +37,15 @@ def test_tails_are_the_last_outputs(store, sample):
     ]
 
 
+def test_outputs_of_runs_come_by_run_and_step(store, sample):
+    found = list(missing.outputs(store, [sample.shared, sample.stuck]))
+    one, two = (image_digest(picture(number)) for number in (1, 2))
+    b, d = text_digest("b"), text_digest("d")
+    assert found == [
+        *((sample.stuck, digest) for digest in (one, b, two, b)), (sample.shared, one), (sample.shared, d)
+    ]  # fmt: skip
+
+
 def test_history_is_that_of_fixed_seeds(store, sample):
     history = list(missing.fixed_seed_history(store, sample.alpha))
     assert [(row.run, row.step) for row in history] == [
@@ -416,6 +425,23 @@ def test_an_image_that_stepped_in_has_what_made_it_as_its_origin(writer, sample,
     painted = {row.digest: row for row in missing.image_origins(writer, experiment, {first, second})}[second]
     assert (painted.model, painted.batch_size, painted.seed) == ("paint", 3, 9)
     assert (painted.input, painted.input_modality) == (first, "image")
+
+
+def test_origins_are_in_the_order_in_which_images_were_made_whatever_made_them(writer, sample, armed):
+    """One stepped in, by the first call of all: the images of the steps may have been made of it."""
+    experiment, plain, _, _ = armed
+    call = batch(writer, 1, sample.draw)
+    made = steps(
+        writer, 1, (sample.draw, sample.tell), plain, "a", [picture(1), "b", picture(6), "c", picture(7)]
+    )
+    del made.invocations[:2]
+    images = [image_digest(picture(number)) for number in (8, 6, 7)]
+    made.batches.append(call)
+    made.outputs.append(output(picture(8)))
+    made.interventions.append(NewIntervention(plain, 2, 0, "model", text_digest("b"), images[0], 9, call.id))
+    writing.commit(writer, made)
+    found = [row.digest for row in missing.image_origins(writer, experiment, {*images})]
+    assert found == images
 
 
 def asked_in(arm, **changes):

@@ -367,6 +367,8 @@ def test_a_run_is_repeatable_unless_a_model_of_its_own_experiment_is_not(writer,
         (sample.beta, "draw", "shock"): True,
         (sample.beta, "asked", "baseline"): True,
     }
+    assert [row.is_repeatable for row in reading.runs(writer, sample.beta)] == [True] * 3
+    assert [row.is_repeatable for row in reading.runs(writer, armed)] == [False] * 2
 
 
 def test_who_names_a_training_in_place_of_an_experiment_is_told(writer):

@@ -15,6 +15,7 @@ from panic.store import Commit, NewDiagram, Store, export, reading, writing
 from panic.store.annotations import Target, annotate, find_target, list_annotations
 from panic.store.check import check
 from panic.store.codec import decode_vector, image_digest
+from panic.store.delete import delete_experiment
 from panic.store.dump import dump
 from panic.store.records import NewDistance, NewIntervention, NewVectorisation
 from panic.store.restore import ADDED, restore
@@ -177,6 +178,16 @@ def test_another_experiment_of_a_name_is_in_the_way(tables: Tables, into: Store)
     assert [row.name for row in reading.experiments(into)] == ["test"]
 
 
+def test_an_export_of_which_one_experiment_is_there_is_in_the_way_of_itself(
+    tables: Tables, into: Store
+) -> None:
+    restore(into, tables, "first")
+    delete_experiment(into, "beta")
+    with pytest.raises(ConflictError, match="has experiments of these names: alpha"):
+        restore(into, tables, "second")
+    assert [row.name for row in reading.experiments(into)] == ["test", "alpha"]
+
+
 def test_diagrams_with_generators_are_left_out_with_all_that_was_taken_of_them(
     tables: Tables, into: Store
 ) -> None:
@@ -207,10 +218,10 @@ def test_a_vector_that_is_left_out_leaves_the_others(tables: Tables, into: Store
 
 
 def test_images_that_nobody_names_do_not_come(tables: Tables, into: Store, source: Store) -> None:
-    other = picture(99)
-    tables["image"].append(
-        {**tables["image"][0], "digest": image_digest(other).hex(), "bytes": b"not looked at"}
-    )
+    """Wherever they stand among the others, of which one is there twice."""
+    first, other = tables["image"][0], image_digest(picture(99)).hex()
+    nobodys = {**first, "digest": other, "bytes": b"not looked at"}
+    tables["image"] = [nobodys, first, {**first, "bytes": b"not looked at"}, *tables["image"][1:]]
     restore(into, tables, "x")
     assert into.images.value("SELECT count(*) FROM image") == 4
 

@@ -321,6 +321,22 @@ def test_a_snapshot_is_written_where_no_locks_are_to_be_had(
 
 
 @pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite"])
+def test_what_lies_where_a_copy_is_written_goes_whatever_it_is(
+    folder: Path, sample: Sample, tmp_path: Path, name: str
+) -> None:
+    """Of a snapshot that was killed, half a file; a link, through which somebody else's would be written."""
+    target, outside = tmp_path / "copy", tmp_path / "outside"
+    snapshot(folder, target)
+    outside.write_bytes(b"somebody else's")
+    for leave in (lambda part: part.write_bytes(b"torn" * 9999), lambda part: part.symlink_to(outside)):
+        leave(target / f"{name}.new")
+        snapshot(folder, target)
+        assert sorted(os.listdir(target)) == ["images.sqlite", "lock", "store.sqlite"]
+    assert outside.read_bytes() == b"somebody else's"
+    assert content(target) == content(folder)
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite"])
 def test_a_link_in_a_target_is_refused(folder: Path, sample: Sample, tmp_path: Path, name: str) -> None:
     target = tmp_path / "copy"
     snapshot(folder, target)

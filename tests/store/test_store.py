@@ -1,5 +1,6 @@
 """What goes in comes out: experiments, runs, results, and what the engine asks."""
 
+import shutil
 import threading
 import time
 
@@ -18,7 +19,9 @@ from panic.store import (
     writing,
 )
 from panic.store.codec import text_digest
+from tests.processes import Held
 from tests.store.sample import NETWORK, batch, fill, output
+from tests.store.test_migrate import build
 
 
 def test_experiments_are_found_by_name_uid_and_latest(store, sample):
@@ -154,6 +157,32 @@ def test_a_store_is_closed_once_and_its_lock_given_back(folder, sample):
         assert second.lock_holder is not None
         with pytest.raises(StoreLocked):
             Store(folder, write=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"write": True}, {"copy_older": True}])
+def test_a_closed_store_holds_no_file(tmp_path, filled, options):
+    """Neither of both, nor the lock, nor the copy that was read of an older store."""
+    folder = tmp_path / "store"
+    if "copy_older" in options:
+        build(folder, "0004")
+    else:
+        shutil.copytree(filled[0], folder)
+    before = Held()
+    with Store(folder, **options) as store:
+        assert store.images.value("SELECT count(*) FROM image")
+        read = store.db.path
+        assert {str(read), str(folder / "images.sqlite")} <= {name for _, name in before.new_files()}
+    assert before.new_files() == set()
+    assert read.exists() == (read.parent == folder)
+
+
+def test_pixels_are_there_as_long_as_they_can_be_read(folder, sample):
+    """Also in a file that somebody removed since it was opened."""
+    with Store(folder) as first, Store(folder) as second:
+        number = first.images.value("SELECT count(*) FROM image")
+        (folder / "images.sqlite").unlink()
+        assert (first.has_images, second.has_images) == (True, False)
+        assert first.images.value("SELECT count(*) FROM image") == number
 
 
 def test_a_change_that_fails_raises_no_revision(writer):

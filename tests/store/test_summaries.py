@@ -14,6 +14,7 @@ from panic.store import Commit, NewRun, Store, delete, ending, reading, summarie
 from panic.store.codec import prompt_digest
 from panic.store.missing import Shared
 from panic.store.records import NewBatch, NewFailure, NewInvocation, NewOutput, NewStuck
+from panic.store.snapshot import snapshot
 from panic.store.standing import standing, standings
 from tests.rights import folder_of_others, without_rights
 from tests.store.sample import Sample
@@ -261,6 +262,21 @@ def test_a_file_with_a_text_that_is_none_is_made_anew(store: Store, damaged: byt
     file.write_bytes(file.read_bytes().replace(damaged, b"\xff" + damaged[1:]))
     assert summaries.run_counts(store) == expected
     assert summaries.using(store, lambda connection: summaries.means(connection, "x")) == {}
+
+
+def test_on_a_network_file_system_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where SQLite's locks may be none."""
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        Play(store, 3).begin()
+    shared = tmp_path / "shared"
+    snapshot(tmp_path / "s", shared)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"server:/ {shared} nfs4 rw 0 0\n")
+    with Store(shared) as reader:
+        assert summaries.run_counts(reader) == reading.run_counts(reader)
+        with summaries.opened(reader) as file:
+            assert file is None
+        assert summaries.using(reader, lambda file: summaries.means(file, "x")) == {}
+    assert not (shared / summaries.FILE).exists()
 
 
 def test_where_nothing_can_be_kept_counts_are_counted(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Small copies of images are made once, kept beside the store or elsewhere, and never instead of an image."""
 
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from panic.errors import NotFound, StoreCorrupt
 from panic.store import contents, images
 from panic.store.codec import encode_image, image_digest
 from panic.store.thumbnails import NAME, Thumbnails, shrunk
+from tests.processes import Held
 from tests.store.sample import picture
 
 ONE = image_digest(picture(1)).hex()
@@ -77,6 +79,16 @@ def test_a_store_that_cannot_be_written_has_its_thumbnails_in_the_cache(folder, 
     assert len(file.stem) == 16
 
 
+def test_thumbnails_of_a_store_on_a_network_file_system_are_in_the_cache(folder, store, cache, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", lambda *_, **__: f"server:/ {folder} nfs4 rw 0 0\n")
+        thumbnails = Thumbnails(folder, lambda data, side: b"small")
+    assert thumbnails.get(store, ONE, 64) == b"small"
+    thumbnails.close()
+    assert not (folder / NAME).exists()
+    assert len(list(cache.glob("*.sqlite"))) == 1
+
+
 def test_without_a_place_each_is_made_again(folder, store, cache, tmp_path):
     (folder / NAME).mkdir()
     (tmp_path / "cache").write_text("")
@@ -96,6 +108,15 @@ def test_an_image_that_is_not_there_has_none(folder, writer, cache):
     with pytest.raises(StoreCorrupt):
         thumbnails.get(writer, ONE, 64)
     thumbnails.close()
+
+
+def test_a_closed_file_is_held_no_longer(folder, store, cache):
+    before = Held()
+    thumbnails = Thumbnails(folder, lambda data, side: b"small")
+    thumbnails.get(store, ONE, 64)
+    assert any(name == str(folder / NAME) for _, name in before.new_files())
+    thumbnails.close()
+    assert not any("thumbnails" in name for _, name in before.new_files())
 
 
 def test_a_file_that_is_none_of_ours_is_left_alone_and_nothing_in_it_is_trusted(folder, store, cache):

@@ -137,6 +137,7 @@ def test_a_deleted_training_is_there_again_where_it_goes_on(writer):
     assert trainings.find_training(writer, "mine") == second
     assert trainings.find_training(writer, "other") is None
     trainings.bring_back(writer, [first], ME)
+    assert trainings.list_trainings(writer) == [first, second]
     trainings.mark_deleted(writer, [first], ME)
     deletions = [row for row in list_annotations(writer, "training", first.uid) if row.kind == "delete"]
     assert trainings.deletion_of(writer, first) == deletions[1]
@@ -242,6 +243,10 @@ def test_of_deletions_of_a_folder_the_last_one_counts_and_not_after_it_was_heard
             " VALUES ('training', ?, ?, ?, 'me', ?)",
             [(entry("mine").uid, kind, folder, at) for folder, kind, at in said],
         )
+        connection.execute(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+            " SELECT 'output', target, 'undelete', '/a', 'me', 6.0 FROM annotation LIMIT 1"
+        )  # of what has the same digest by chance
     assert [row.folder for row in trainings.list_trainings(writer, are_deleted=True)] == ["/a", "/b"]
     assert [row.folder for row in trainings.list_trainings(writer)] == ["/c", "/d"]
     assert trainings.find_training(writer, "mine").folder == "/d"

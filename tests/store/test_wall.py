@@ -15,6 +15,7 @@ from panic.store import (
     writing,
 )
 from panic.store.codec import decode_vectors, image_digest, image_prompt, text_digest
+from panic.store.images import drop_images
 from panic.store.wall import Cell, Place
 from tests.store.sample import NETWORK, batch, picture, steps
 
@@ -69,6 +70,16 @@ def test_a_long_text_is_cut_and_says_how_long_it_is(writer, sample):
         "texts: a, b, b, c, this one"
     )
     assert wall.weight(writer, sample.beta) == (1, sizes[0], 1)
+
+
+def test_an_experiment_without_texts_weighs_nothing_nor_do_pixels_that_are_lost(writer, sample):
+    empty = writing.start_experiment(writer, "empty", {})
+    assert wall.weight(writer, empty) == (0, 0, 0)
+    images, of_images, of_texts = wall.weight(writer, sample.alpha)
+    lost = image_digest(picture(3))
+    size = len(contents.image_bytes(writer, lost))
+    drop_images(writer, [lost])
+    assert wall.weight(writer, sample.alpha) == (images, of_images - size, of_texts)
 
 
 def test_where_an_output_was_put_out(writer, sample):

@@ -153,10 +153,14 @@ def test_the_same_output_many_times_in_one_commit(writer, sample):
 
 
 def test_uids_sort_by_time():
+    """As their first twelve digits are milliseconds."""
+    before = time.time_ns() // 10**6
     first = new_uid()
     time.sleep(0.002)
     assert first < new_uid()
+    assert before <= int(first[:12], 16) <= time.time_ns() // 10**6
     assert len(first) == 32
+    assert len({uid[12:] for uid in (new_uid(), new_uid())}) == 2
 
 
 def test_runs_are_known_by_what_they_are_and_only_grow(writer, sample):

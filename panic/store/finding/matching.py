@@ -27,15 +27,11 @@ class TooSlow(UsageError):
 
 
 class Matcher:
-    """Matches patterns with texts until the time of one query is used up.
-
-    `failed` keeps the error, since SQLite hands on none of Python's own.
-    """
+    """Matches patterns with texts until the time of one query, which it is made for, is used up."""
 
     def __init__(self, budget_s: float = BUDGET_S) -> None:
         self.budget_s = budget_s
         self.left_s = budget_s
-        self.failed: TooSlow | None = None
         self._compiled: dict[str, Any] = {}
 
     def add(self, pattern: str) -> None:
@@ -53,13 +49,11 @@ class Matcher:
         except (regex.error, OverflowError, RecursionError) as error:
             raise UsageError(f"This is no regular expression: {error}.") from None
 
-    def begin(self) -> None:
-        """Start the clock of a query."""
-        self.left_s = self.budget_s
-        self.failed = None
-
     def __call__(self, *asked: Any) -> bool:
-        """Return whether a pattern is found anywhere in a text, the second argument; in None it is not."""
+        """Return whether a pattern is found anywhere in a text, the second argument; in None it is not.
+
+        Raises TooSlow, also out of the query that asks.
+        """
         pattern, text = asked
         if text is None:
             return False
@@ -69,10 +63,9 @@ class Matcher:
                 raise TimeoutError
             return self._compiled[pattern].search(str(text), timeout=self.left_s) is not None
         except TimeoutError:
-            self.failed = TooSlow(
+            raise TooSlow(
                 f"The regular expression {pattern[:60]!r} takes longer than {self.budget_s:g} s.",
                 hint="`like '%word%'` is fast; in a regular expression, `(a+)+` and the like are not.",
-            )
-            raise self.failed from None
+            ) from None
         finally:
             self.left_s -= time.process_time() - begun

@@ -166,7 +166,6 @@ def _perform(
     connection.create_scalar_function("panic_matches", asked.matcher, 2, deterministic=True)
     know_run_uids(store)
     know_training_states(store)
-    asked.matcher.begin()
     deadline = time.monotonic() + limit_s
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_AT_ONCE)
     try:
@@ -174,8 +173,6 @@ def _perform(
             _keep_labels(store)
         return store.db.rows(sql, *asked.parameters)
     except Exception as error:
-        if asked.matcher.failed is not None:
-            raise asked.matcher.failed from None
         if isinstance(error, apsw.InterruptError):
             raise TooSlow(
                 f"The question takes longer than {limit_s:g} s, and was given up.",

@@ -75,7 +75,7 @@ class Place:
         before, after = "..." if begin else "", "..." if stop < len(self.text) else ""
         line = f"{before}{self.text[begin:stop]}{after}".translate({ord(c): " " for c in "\n\r\t"})
         offset = len(before) + self.start - begin
-        width = max(1, min(self.end - self.start, len(line) - offset))
+        width = max(1, self.end - self.start)
         return FilterError(f"{message}\n  {line}\n  {' ' * offset}{'^' * width}", hint=hint)
 
 
@@ -143,7 +143,7 @@ def parse(text: str) -> Tree:
         is_end = token.type == "$END"
         start = len(text) if is_end else token.start_pos
         place = Place(text=text, start=start, end=start + 1 if is_end else token.end_pos)
-        accepted = error.accepts or error.expected or ()
+        accepted = error.accepts
         words = [SAID[name] for name in SAID if name in accepted]
         said = "The filter ends too soon." if is_end else f"{str(token)[:40]!r} cannot stand here."
         raise place.error(said, hint=f"Here may stand: {', '.join(words)}." if words else "") from None

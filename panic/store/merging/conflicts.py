@@ -122,7 +122,6 @@ def refuse(walk: Walk, runs: Sequence[int]) -> None:
     )
     first = walk.value("SELECT run FROM temp.first")
     came = [run for run in runs if run > first]
-    clear(walk, came)
     forget(walk, came)
     these = (json.dumps(came),)
     connection.execute(
@@ -131,7 +130,7 @@ def refuse(walk: Walk, runs: Sequence[int]) -> None:
         f" ON experiment.id = experiment JOIN main.output ON output.id = prompt WHERE run.id IN {THESE})",
         these,
     )
-    connection.execute(f"DELETE FROM main.run WHERE id IN {THESE}", these)
+    connection.execute(f"DELETE FROM main.run WHERE id IN {THESE}", these)  # with all that is theirs
 
 
 def clear(walk: Walk, runs: Sequence[int]) -> None:
@@ -145,12 +144,11 @@ def sweep(walk: Walk) -> None:
     connection = walk.connection
     connection.execute(f"CREATE TEMP TABLE unused AS {_UNUSED}")
     these = "IN (SELECT id FROM temp.unused)"
-    connection.execute(f"DELETE FROM main.embedding WHERE output {these}")
     connection.execute(
         "DELETE FROM main.annotation WHERE target_kind = 'output' AND target IN"
         f" (SELECT lower(hex(digest)) FROM main.output WHERE id {these})"
     )
-    connection.execute(f"DELETE FROM main.output WHERE id {these}")
+    connection.execute(f"DELETE FROM main.output WHERE id {these}")  # and its vectors
     connection.execute("DROP TABLE temp.unused")
 
 

@@ -277,6 +277,15 @@ def test_at_most_twenty_fields_are_sorted_by(rich: Store) -> None:
     assert told(rich, "run", ["run"], sort="-run") == told(rich, "run", ["run"])[::-1]
 
 
+def test_the_limit_of_a_question_is_none_of_what_is_asked_after_it(rich: Store) -> None:
+    long = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) SELECT max(i) FROM n"
+    )
+    asked = Query(target="run", where="seed = 7", limit_s=0.0)
+    assert len(queries.find(rich, asked, Fields())) == 1, "the clock is looked at now and then"
+    assert rich.db.value(long) == 50_000
+
+
 def test_runs_of_one_experiment_and_rows_in_the_order_that_is_asked_for(
     rich: Store, filled: tuple[Path, Sample]
 ) -> None:
@@ -479,6 +488,19 @@ def test_null_models_are_told_from_what_they_are_of(folder: Path, sample: Sample
             writing.start_experiment(store, name, {})
         assert told(store, "experiment", ["name"], "is_null = true") == [("alpha/null-x",)]
         assert told(store, "experiment", ["name"], "is_null = no") == [("alpha",), ("beta",), ("x-null-y",)]
+
+
+def test_the_fields_of_configs_are_those_of_experiments_that_are_seen(folder: Path, sample: Sample) -> None:
+    """Not of deleted ones, nor of null models, which nobody wrote; of trainings all tell."""
+    with Store(folder, write=True) as store:
+        for name in ("alpha/null-x", "gone", "there"):
+            writing.start_experiment(store, name, {f"of_{name[-4:].strip('/-')}": 1})
+        hide(store, reading.experiment(store, "gone"), "me")
+        keep(store, entry("x/null-y", config={"of_training": 2}, measures={"accuracy": 0.5}))
+        assert config_paths(store).keys() == {"config.name", "config.max_length", "config.of_here"}
+        assert config_paths(store, of="training") == {
+            "config.of_training": "2", "measures.accuracy": "0.5"
+        }  # fmt: skip
 
 
 def test_experiments_are_found_by_what_failed_and_what_was_ended(folder: Path, sample: Sample) -> None:

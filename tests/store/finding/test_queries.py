@@ -233,8 +233,15 @@ def test_a_seed_of_many_digits_is_found(own: Store) -> None:
 def test_bytes_that_are_no_text_have_an_answer(marked: Store) -> None:
     with pytest.raises(FilterError, match="not UTF-8"):
         experiments(marked, "name = '\udcff'")
-    with pytest.raises(UsageError, match="not UTF-8"):
-        experiments(marked, None, sort="config.\udcff")
+    for none in "\ud800\udcff\udfff":
+        with pytest.raises(UsageError, match="not UTF-8"):
+            experiments(marked, None, sort=f"config.{none}")
+        with pytest.raises(FilterError, match="not UTF-8"):
+            experiments(marked, f"name = '{none}'")
+    for one in "\ud7ff\ue000":
+        assert experiments(marked, f"name = '{one}'") == []
+        with pytest.raises(UsageError, match="No experiment's config has this"):
+            experiments(marked, None, sort=f"config.{one}")
 
 
 def test_hundreds_of_conditions_on_tags_have_an_answer_at_once(marked: Store) -> None:
@@ -249,7 +256,6 @@ def test_only_the_matching_takes_time_from_regular_expressions() -> None:
     """A query over millions of rows takes its time beside them."""
     matcher = Matcher(budget_s=0.05)
     matcher.add("a")
-    matcher.begin()
     time.sleep(0.1)
     assert matcher("a", "cat")
 
