@@ -118,8 +118,8 @@ def similarities(data: ExperimentData, model: str, start: str, kind: str) -> pl.
 
 def _cells(found: pl.DataFrame) -> Array:
     """Similarities (units, generations) of one network, means over the runs of each unit."""
-    means = found.group_by("unit", "generation", maintain_order=True).agg(pl.col("similarity").mean())
-    return means.sort("unit", "generation", maintain_order=True)["similarity"].to_numpy().reshape(
+    means = found.group_by("unit", "generation").agg(pl.col("similarity").mean())
+    return means.sort("unit", "generation")["similarity"].to_numpy().reshape(
         means["unit"].n_unique(), -1
     )  # fmt: skip
 
