@@ -515,6 +515,40 @@ def test_numbers_from_a_hundred_to_a_million_are_written_out(number, text):
 def test_bands_of_less_than_3_percent_of_the_axis_are_drawn_as_differences(width, narrow):
     frame = pl.DataFrame({"value": [1.0], "low": [0.9], "high": [0.9 + width]})
     assert bands.is_narrow(frame) == narrow
+    assert bands.is_narrow(frame / 100) == narrow, "of small numbers as of large ones"
+
+
+def test_rows_and_curves_have_the_titles_that_they_are_given():
+    rows = curve().with_columns(x=pl.Series(["run 1", "run 2"]))
+    of_rows, of_curve = (
+        charts.null_band(frame, x_title="which", value_title="how much").to_dict()
+        for frame in (rows, curve())
+    )
+    assert of_rows["layer"][0]["encoding"]["y"]["title"] == "which"
+    assert of_curve["layer"][0]["encoding"]["x"]["title"] == "which"
+    assert of_rows["layer"][0]["encoding"]["x"]["title"] == "how much"
+    plain = [charts.null_band(frame).to_dict()["layer"][0]["encoding"] for frame in (rows, curve())]
+    assert plain[0]["y"]["title"] is plain[1]["x"]["title"] is None
+
+
+@pytest.mark.parametrize(("columns", "side"), [(5, 116), (6, 95)])
+def test_seven_pictures_are_in_two_rows(columns, side):
+    frame = pl.DataFrame({"step": range(7), "image": DOT, "text": "words"})
+    chart = charts.run_strip(frame, columns=columns)
+    made = chart.to_dict()
+    assert {layer["mark"].get("width") for layer in made["layer"]} == {side, None}
+    assert (made["width"], made["height"]) == (columns * (side + 8) + 1, 2 * (side + 36))
+    [rows] = rows_of(chart)[:1]
+    assert rows["row"].to_list() == [place // columns for place in range(7)]
+
+
+def test_a_chart_without_a_heading_has_a_specification():
+    bare = alt.Chart(alt.InlineData(values=[{"x": 1}])).mark_point().encode(x="x:Q")
+    for title in (False, True):
+        found = charts.spec(bare, title=title)
+        assert found.keys() & {"title", "description", "config"} == set()
+    named = charts.spec(bare.properties(title="a text"), title=True)
+    assert "title" not in named
 
 
 def test_a_dot_is_filled_up_to_a_p_of_5_percent():
