@@ -364,7 +364,7 @@ def test_a_statistic_of_a_run_is_what_the_library_measures(walked, bench, name):
 
 
 def test_statistics_of_clusters_are_of_what_was_stored(bench):
-    """Of a run that stays twice in one place, and is nowhere once; of a stuck one without its known future."""
+    """Of a run that stays twice in one place and is nowhere once, and of a stuck one without its future."""
     bench.walk("aaabbbbaaaac", seed=-1)
     bench.stuck(bench.add("start", list("ab"), max_length=40), 0, 4)
     bench.embed({letter: np.eye(4)[place] for place, letter in enumerate("abc")})
