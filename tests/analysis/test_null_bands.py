@@ -314,6 +314,7 @@ def test_null_models_have_none_of_their_own_and_a_reason_is_told_by_view(walked,
     """Pictures have no surrogates where texts have: that is told in their place."""
     write_nulls(walked, "demo", "shuffled")
     null = bench.evidence.nulls["shuffled", "text"]
+    assert null.thumbnails.remaining_bytes == 0, "nobody looks at their pictures"
     with pytest.raises(NotFound, match="holds null models, and has none of its own"):
         nulls_of(null, "matched_walk", "text")
     with pytest.raises(NotFound, match="demo has no null models shuffled of its images"):
