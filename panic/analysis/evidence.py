@@ -107,7 +107,7 @@ class Evidence:
     @cached_property
     def distinct(self) -> set[int]:
         """One run of every trajectory of `data`: copies are one case of what is tested, however many."""
-        return set(trajectories(self.data).unique("trajectory", keep="first", maintain_order=True)["run"])
+        return set(trajectories(self.data).unique("trajectory", keep="first")["run"])
 
     @cached_property
     def grouped_by(self) -> str:

@@ -103,7 +103,7 @@ def trajectories(data: ExperimentData) -> pl.DataFrame:
         .with_columns(cycle=pl.col("output").min().over("run"), phase=phase)
         .with_columns(at=pl.when(pl.col("output") == pl.col("cycle")).then("phase").min().over("run"))
         .select(*where, "output", "cycle", "at")
-        .unique(subset=[*where, "output"], keep="first", maintain_order=True)
+        .unique(subset=[*where, "output"], keep="first")
     )
     fixed = at_end(steps, data.runs).join(runs.filter(pl.col("seed") != -1, "is_repeatable"), on="run")
     fixed = fixed.with_columns(phase=phase)
@@ -131,7 +131,7 @@ def collapsed(runs: pl.DataFrame, factor: str, *, seed: int = 0) -> pl.DataFrame
         outcomes = runs.group_by(start, maintain_order=True).agg(
             outcome=pl.struct("arm", "trajectory").sort_by("arm")
         )
-        kept = outcomes.unique("outcome", keep="first", maintain_order=True)
+        kept = outcomes.unique("outcome", keep="first")
         return runs.join(kept, on=start, how="semi", maintain_order="left")
     order = runs.columns
     return (
@@ -155,7 +155,7 @@ def separate_prompts(runs: pl.DataFrame) -> dict[int, int]:
     ranked = runs.select("run", "trajectory", prompt=pl.col("prompt").rank("dense").cast(pl.Int64) - 1)
     leaders = list(range(ranked["prompt"].n_unique()))
     firsts: dict[int, int] = {}
-    for trajectory, prompt in ranked.select("trajectory", "prompt").unique(maintain_order=True).iter_rows():
+    for trajectory, prompt in ranked.select("trajectory", "prompt").unique().iter_rows():
         one, other = (_leader(leaders, of) for of in (firsts.setdefault(trajectory, prompt), prompt))
         leaders[max(one, other)] = min(one, other)
     of_all = np.array([_leader(leaders, prompt) for prompt in ranked["prompt"]])

@@ -30,7 +30,7 @@ def returning(data: ExperimentData, modality: str | None = None) -> pl.DataFrame
     steps = steps.with_columns(is_back=is_back.fill_null(value=False), gap=pl.col("step").diff())
     found = (
         steps.with_columns(is_second=pl.col("is_back") & ~pl.col("is_back").shift(fill_value=False))
-        .group_by("output", maintain_order=True)
+        .group_by("output")
         .agg(
             pl.col("modality").first(),
             times=pl.len().cast(pl.Int64),
@@ -66,7 +66,7 @@ def meetings(data: ExperimentData, modality: str | None = None) -> pl.DataFrame:
     steps = _steps(data, modality)
     firsts = steps.group_by("run", "output").agg(pl.col("step").min()).sort("step", "run")
     # Of each output the two runs that make it earliest: one of them is another run than any that asks.
-    earliest = firsts.group_by("output", maintain_order=True).head(2)
+    earliest = firsts.group_by("output").head(2)
     pairs = (
         firsts.join(earliest.rename({"run": "other", "step": "other_step"}), on="output")
         .filter(pl.col("run") != pl.col("other"))

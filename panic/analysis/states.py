@@ -101,7 +101,7 @@ def _texts(data: ExperimentData, modality: str) -> pl.DataFrame:
     if modality == "text":
         return texts
     made = data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
-    made = made.select("output", "input").unique("output", keep="first", maintain_order=True)
+    made = made.select("output", "input").unique("output", keep="first")
     return made.join(texts.rename({"output": "input"}), on="input", how="left").select("output", "text")
 
 

@@ -229,3 +229,20 @@ def test_four_prompts_and_six_starts_are_enough():
     )
     assert pairing([1, 2, 3, 5], [1, 2, 3, 5]).p_least == 1 / 24
     assert swapping(lambda swaps: 0.0, 6).p_least == 1 / 32
+
+
+def test_what_is_drawn_is_drawn_by_the_seed_0():
+    """Of eight prompts and twelve units not all orders are gone through; other seeds draw others."""
+    rng = np.random.default_rng(2)
+    table, (x, y), change = rng.random((8, 8)), rng.normal(size=(2, 8)), rng.normal(size=12)
+    apart = table + table.T
+    for test in (
+        lambda **how: matching(table, **how),
+        lambda **how: relabelling(apart, [(0, 1), (2, 3)], **how),
+        lambda **how: pairing(x, y, **how),
+        lambda **how: swapping(lambda swaps: float(change[swaps].sum()), 12, **how),
+    ):
+        plain, same, other = (test(**how).draws for how in ({}, {"seed": 0}, {"seed": 1}))
+        assert (plain == same).all()
+        assert (plain[0], len(plain)) == (other[0], 1000)
+        assert (plain != other).any()

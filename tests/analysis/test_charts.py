@@ -20,7 +20,7 @@ import vl_convert
 from PIL import Image
 
 from panic.analysis import charts, dynamics
-from panic.analysis.charts import bands, theme
+from panic.analysis.charts import bands, graph, theme
 from panic.analysis.questions import (
     clusters,
     diagrams,
@@ -515,6 +515,40 @@ def test_numbers_from_a_hundred_to_a_million_are_written_out(number, text):
 def test_bands_of_less_than_3_percent_of_the_axis_are_drawn_as_differences(width, narrow):
     frame = pl.DataFrame({"value": [1.0], "low": [0.9], "high": [0.9 + width]})
     assert bands.is_narrow(frame) == narrow
+    assert bands.is_narrow(frame / 100) == narrow, "of small numbers as of large ones"
+
+
+def test_rows_and_curves_have_the_titles_that_they_are_given():
+    rows = curve().with_columns(x=pl.Series(["run 1", "run 2"]))
+    of_rows, of_curve = (
+        charts.null_band(frame, x_title="which", value_title="how much").to_dict()
+        for frame in (rows, curve())
+    )
+    assert of_rows["layer"][0]["encoding"]["y"]["title"] == "which"
+    assert of_curve["layer"][0]["encoding"]["x"]["title"] == "which"
+    assert of_rows["layer"][0]["encoding"]["x"]["title"] == "how much"
+    plain = [charts.null_band(frame).to_dict()["layer"][0]["encoding"] for frame in (rows, curve())]
+    assert plain[0]["y"]["title"] is plain[1]["x"]["title"] is None
+
+
+@pytest.mark.parametrize(("columns", "side"), [(5, 116), (6, 95)])
+def test_seven_pictures_are_in_two_rows(columns, side):
+    frame = pl.DataFrame({"step": range(7), "image": DOT, "text": "words"})
+    chart = charts.run_strip(frame, columns=columns)
+    made = chart.to_dict()
+    assert {layer["mark"].get("width") for layer in made["layer"]} == {side, None}
+    assert (made["width"], made["height"]) == (columns * (side + 8) + 1, 2 * (side + 36))
+    [rows] = rows_of(chart)[:1]
+    assert rows["row"].to_list() == [place // columns for place in range(7)]
+
+
+def test_a_chart_without_a_heading_has_a_specification():
+    bare = alt.Chart(alt.InlineData(values=[{"x": 1}])).mark_point().encode(x="x:Q")
+    for title in (False, True):
+        found = charts.spec(bare, title=title)
+        assert found.keys() & {"title", "description", "config"} == set()
+    named = charts.spec(bare.properties(title="a text"), title=True)
+    assert "title" not in named
 
 
 def test_a_dot_is_filled_up_to_a_p_of_5_percent():
@@ -538,3 +572,33 @@ def test_arrows_are_of_moves_of_5_percent_or_more():
 @pytest.mark.parametrize(("names", "columns"), [(["x" * 19, "x" * 20], 0), (["x" * 20, "y" * 20], 1)])
 def test_a_legend_is_in_one_row_where_half_a_page_has_room(names, columns):
     assert theme.colour("network", names).to_dict()["legend"]["columns"] == columns
+
+
+def test_arrows_bend_to_their_right_and_end_at_the_rim_of_their_state():
+    """Of two states above each other, of which the lower one is visited in 81 of 100 outputs."""
+    matrix, weights = np.array([[0.25, 0.75], [1.0, 0.0]]), np.array([0.19, 0.81])
+    nodes, edges, heads = graph._graph(matrix, weights, {4: "a", -1: "b"}, 0.05)
+    assert nodes.select(pl.exclude("label", "name").round(9)).rows() == [
+        (0, 1, 0, 1.24, 0.19, 0.25), (0, -1, 0, -1.24, 0.81, 0.0)
+    ]  # fmt: skip
+    assert nodes.select("label", "name").rows() == [("4", "a"), ("else", "b")]
+    rim = 0.07 + 0.16 * 0.9
+    down = edges.filter(pl.col("move") == "a → b").select("place", "x", "y").to_numpy()
+    t = down[:, 0] / 23
+    assert down[:, 1] == pytest.approx(2 * t * (1 - t) * -0.36)
+    assert down[:, 2] == pytest.approx((1 - t) ** 2 - t**2)
+    from_end = np.hypot(down[:, 1], down[:, 2] + 1)
+    assert from_end.min() > rim
+    after = t[-1] + 1 / 23
+    assert np.hypot(2 * after * (1 - after) * 0.36, (1 - after) ** 2 - after**2 + 1) < rim
+    move, x, y, angle, probability = heads.row(0)
+    ahead = down[-1, 1:] - down[-2, 1:]
+    assert (move, probability) == ("a → b", 0.75)
+    assert (x, y) == pytest.approx(tuple(down[-1, 1:]))
+    assert angle == pytest.approx(np.degrees(np.arctan2(*ahead)))
+    assert 90 < angle < 180, "down and to the right"
+    move, x, y, angle, probability = heads.row(1)
+    assert (move, probability, x > 0 > angle > -90) == ("b → a", 1.0, True)
+    alone, none, _ = graph._graph(np.array([[0.5]]), None, {0: "a"}, 0.05)
+    assert alone.select("x", "y", "label_x", "label_y", "weight").row(0) == (0, 0, 0, 0.3, 1)
+    assert none.is_empty()

@@ -258,6 +258,7 @@ def test_clusters_have_five_points_and_radii_that_hold_99_percent():
     assert cluster(points).sizes.tolist() == [9, 5]
     assert cluster(points[:4]).num_clusters == 0
     assert cluster(points[:5]).sizes.tolist() == [5]
+    assert cluster(points, min_cluster_size=2).sizes.tolist() == [9, 5, 4]
     many = np.eye(8)[0] + 0.1 * RNG(0).normal(size=(300, 8))
     reference = freeze(many, cluster(many, method="kmeans", num_clusters=1))
     assert (assign(reference, many) == -1).sum() == 3

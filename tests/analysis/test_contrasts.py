@@ -128,6 +128,7 @@ def test_the_cycle_of_a_stuck_run_is_drawn_on_and_a_record_that_is_none_is_not(f
     assert _course(full.store, replace(stuck, max_length=99)) == (made, stuck.period, 99)
     beyond = replace(stuck, period=2**31, max_length=2**31)
     assert _course(full.store, beyond) == (made, 0, len(made))
+    assert _course(full.store, replace(stuck, period=0, max_length=99)) == (made, 0, len(made))
     assert _course(full.store, replace(stuck, period=len(made))).period == len(made)
 
 

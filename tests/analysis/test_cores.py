@@ -99,7 +99,9 @@ def test_relaxations_without_an_answer():
         assert relaxation(core_counts([np.tile(np.arange(size), 3)], size).sum(axis=0)) == math.inf
     assert math.isnan(relaxation(core_counts([np.zeros(5, dtype=int)], 2).sum(axis=0)))
     assert relaxation([[[1]], [[1]]]) == 0
-    for counts in ([[[0]], [[0]]], [[[1]], [[0]]], [[[0]], [[1]]]):
+    half = [[1, 1], [1, 1]]
+    assert relaxation([half, [[1, 0], [0, 1]]]) == 0, "it forgets at once"
+    for counts in ([[[0]], [[0]]], [[[1]], [[0]]], [[[0]], [[1]]], [half, half]):
         assert math.isnan(relaxation(counts))
     assert relaxation(core_counts([np.zeros(5, dtype=int)], 1).sum(axis=0)) == 0
     with pytest.raises(AnalysisError, match="lag"):
@@ -172,7 +174,7 @@ def test_detailed_balance_of_moves_that_can_be_counted():
     assert ring.statistic == pytest.approx(54 * np.log(2))
     assert ring.num_rings == 1
     # 3 - 1, 2 - 0 and 2 - 1 of 9 moves are not matched.
-    runs = [np.array(run) for run in ([0, 1], [1, 0, 1, 2, 0, 1], [1, 2, 0, 2], [1])]
+    runs = [np.array(run) for run in ([0, 1], [1, 0, 1, 2, 0, 1], [1, 2, 0, 2], [1], [])]
     mixed = reversibility(runs, 3)
     assert mixed.counts.tolist() == [[0, 3, 1], [1, 0, 2], [2, 0, 0]]
     assert mixed.net_share == pytest.approx(5 / 9)

@@ -72,6 +72,12 @@ def test_copies_count_once_with_all_their_prompts() -> None:
     taken = {tuple(factors.collapsed(runs, "network", seed=seed)["run"]) for seed in range(60)}
     assert taken == {(1, second, third) for second in (2, 3, 4) for third in (5, 6)}
     assert factors.collapsed(runs, "network", seed=3).equals(factors.collapsed(runs, "network", seed=3))
+    many = found.select(pl.all().repeat_by(20).explode()).with_columns(
+        run=pl.int_range(120), trajectory=pl.int_range(120) % 9
+    )
+    plain, same, other = (factors.collapsed(many, "seed", **how) for how in ({}, {"seed": 0}, {"seed": 1}))
+    assert plain.equals(same)
+    assert plain["run"].to_list() != other["run"].to_list()
 
 
 def test_a_factor_that_varies_with_another_one_only_is_confounded() -> None:

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from panic.analysis.answers import parts
 from panic.analysis.charts import first_names, null_band
 from panic.analysis.evidence import Evidence
 from panic.analysis.questions import (
     QUESTIONS,
+    Question,
     chain,
+    diagrams,
+    drift,
+    dwell,
     entropies,
+    grid,
+    lag,
     mean_dwells,
     milestones,
     networks,
+    novelty,
     regimes,
+    territories,
     time,
+    twins,
     two_periodicity,
     vendi,
 )
@@ -27,7 +39,8 @@ from tests.referee import drawing
 from tests.referee.worlds import DRAW, World, evidence_of
 
 TALLEST = 1000  # pixels
-MANY = tuple((DRAW, f"tell {number:02d}") for number in range(45))
+MANY = tuple((DRAW, f"tell {17 * place % 45:02d}") for place in range(45))
+"""In an order of their own, which is not that of the alphabet."""
 
 
 def test_the_first_names_are_kept_and_the_others_counted():
@@ -58,18 +71,53 @@ def evidence() -> Iterator[Evidence]:
         yield found
 
 
-CUT = (chain, entropies, mean_dwells, networks, regimes, time, two_periodicity, vendi)
+@pytest.fixture(scope="module")
+def answered(evidence: Evidence) -> Callable[[Question], Any]:
+    """The answer of a question under its first view, found once."""
+
+    @cache
+    def table(question: Question) -> Any:
+        return question.table(evidence, next(iter(question.views(evidence))))
+
+    return table
+
+
+CUT = {
+    chain: [328, 328], entropies: [624, 207, 360], mean_dwells: [328], networks: [816], regimes: [816, 300],
+    time: [720], two_periodicity: [720, 300], vendi: [300, 816],
+}  # fmt: skip
+"""Heights of charts, in pixels."""
 
 
 @pytest.mark.parametrize("question", CUT, ids=lambda question: question.__name__.rpartition(".")[2])
-def test_charts_keep_to_a_height_and_say_what_they_leave_out(evidence, question):
+def test_charts_keep_to_a_height_and_say_what_they_leave_out(answered, question):
     assert question in QUESTIONS
-    view = next(iter(question.views(evidence)))
-    made = question.chart(question.table(evidence, view))
+    made = question.chart(answered(question))
     specs = [one.to_dict(validate=False) for one in (made.values() if isinstance(made, dict) else [made])]
-    assert max(spec["height"] for spec in specs) <= TALLEST
+    assert [spec["height"] for spec in specs] == CUT[question]
+    assert max(CUT[question]) <= TALLEST
     captions = [" ".join(spec["title"]["subtitle"]) for spec in specs]
     assert any(re.search(r"\d+ more (networks|models|rows) are not drawn\.", caption) for caption in captions)
+
+
+ORDERED = (
+    *(grid, drift, networks, lag, two_periodicity, regimes, twins, territories, dwell),
+    *(mean_dwells, chain, milestones, novelty, vendi, diagrams, entropies),
+)
+
+
+@pytest.mark.parametrize("question", ORDERED, ids=lambda question: question.__name__.rpartition(".")[2])
+def test_networks_come_in_the_order_of_the_config(answered, question):
+    """Of a thousand rows polars gives groups in any order, and of few ones in theirs, asked to or not."""
+    order = [" → ".join(network) for network in MANY]
+    found = [
+        [name for name in frame[column].unique(maintain_order=True) if name in order]
+        for frame in parts(answered(question)).values()
+        for column in {"network", "group", "key", "column"} & set(frame.columns)
+    ]
+    assert any(len(names) > 5 for names in found)
+    for names in found:
+        assert names == [name for name in order if name in names]
 
 
 def test_chances_of_many_networks_keep_to_a_height():

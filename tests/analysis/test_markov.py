@@ -274,6 +274,9 @@ def test_labels_and_states():
         with pytest.raises(AnalysisError, match="no labels, and no number of states"):
             transition_counts([], size)
     assert transition_counts([-1, 0, 0, -1, -1, 0]).tolist() == [[1]]
+    runs = np.empty(2, dtype=object)  # an array that holds runs of different lengths
+    runs[:] = [np.array([0, 1]), np.array([1, 0, 0])]
+    assert transition_counts(runs).tolist() == [[1, 1], [1, 0]]
 
 
 def test_matrices_that_are_no_chains():

@@ -13,6 +13,7 @@ from panic.errors import NotFound
 from panic.store import NewRun, writing
 from panic.store.finding import found
 from tests.analysis.conftest import HOSTILE, NETWORK, angle_vector
+from tests.analysis.test_comparison import other
 
 
 def values(bench, name: str) -> list[float | None]:
@@ -110,3 +111,16 @@ def test_results_of_200_experiments_are_loaded_at_once(bench):
     fields = measured.fields(telling)
     found.find(bench.store, None, of="experiment", columns=["name", "entropy"], fields=fields)
     assert told == [(200, 201), (201, 201)]
+
+
+def test_means_are_of_each_experiment_that_is_asked_for(bench):
+    """Two texts and two pictures in a run: 1 bit; of two pictures and one text half as much."""
+    bench.add("a start", ["text 0", "one"])
+    other(bench)
+    bench.add("a start", ["text 0", "text 0"], seed=7)
+    bench.embed({"a start": angle_vector(0), "one": angle_vector(60), "text 0": angle_vector(90)})
+    assert measured.means(bench.store, "entropy") == {1: (0.75, 2), 2: (1.0, 1)}
+    assert measured.means(bench.store, "entropy", [2]) == {2: (1.0, 1)}
+    assert measured.means(bench.store, "stuck_share") == {}
+    rows = measured.find(bench.store, of="run", columns=["run", "drift", "entropy"], sort="run")
+    assert [row["entropy"] for row in rows] == [1.0, 1.0, 0.5]

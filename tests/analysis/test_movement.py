@@ -193,3 +193,12 @@ def test_a_dip_of_a_tenth_of_the_mean_is_a_return(depth, after):
     curve[2] = 1 - depth / (1 + depth / 6)  # so deep, as a share of the mean of all six
     found = movement(np.tile(curve, (3, 1)), np.ones((39, 6)))
     assert found.returns_after == after
+
+
+def test_a_dip_of_exactly_a_tenth_is_one_and_its_bottom_may_be_the_last_lag():
+    """The mean of the first is 10, and at the fourth lag it is 1 below its neighbours."""
+    calm = np.tile(np.arange(8.0), (39, 1))
+    just = np.array([10.0, 10, 10, 9, 10, 10, 10, 11])
+    assert movement(np.tile(just, (3, 1)), calm).returns_after == 4
+    falls = np.array([10.0, 10, 10, 10, 10, 5, 4, 3.9])  # below its neighbours from the sixth on
+    assert movement(np.tile(falls, (3, 1)), calm).returns_after == 8

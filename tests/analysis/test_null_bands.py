@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from panic.analysis import ExperimentData, load
+from panic.analysis import ExperimentData, dynamics, load
 from panic.analysis.answers import find, named
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import distance_by_lag
@@ -30,7 +30,7 @@ from panic.analysis.report import render
 from panic.errors import NotFound
 from panic.store import Store, reading, writing
 from panic.topology import diagram, entropy
-from tests.analysis.conftest import Bench
+from tests.analysis.conftest import TEXT, Bench
 from tests.analysis.looks import assert_looks
 from tests.analysis.test_null_runs import add_model
 
@@ -314,6 +314,7 @@ def test_null_models_have_none_of_their_own_and_a_reason_is_told_by_view(walked,
     """Pictures have no surrogates where texts have: that is told in their place."""
     write_nulls(walked, "demo", "shuffled")
     null = bench.evidence.nulls["shuffled", "text"]
+    assert null.thumbnails.remaining_bytes == 0, "nobody looks at their pictures"
     with pytest.raises(NotFound, match="holds null models, and has none of its own"):
         nulls_of(null, "matched_walk", "text")
     with pytest.raises(NotFound, match="demo has no null models shuffled of its images"):
@@ -341,3 +342,34 @@ def test_what_differs_by_a_millionth_can_be_told_from_null_models(off, is_told):
     frame = bands(2.0, 2.0).with_columns(value=pl.lit(2 * (1 + off)))
     said = band_sentence(statistic_of(find("lag")), frame, "shuffled")
     assert ("cannot be told from its null models" in said) == (not is_told)
+
+
+MEASURES = {
+    "patterns": lambda points: dynamics.permutation_entropy(dynamics.step_sizes(points), normalised=True),
+    "vendi": dynamics.vendi,
+    "dimension": dynamics.intrinsic_dimension,
+    "two_periodicity": lambda points: dynamics.two_periodicity(points).excess,
+    "period": lambda points: np.nan_to_num(dynamics.periodicity(points).score),
+    "lag": lambda points: distance_by_lag(points, 10)[1:],
+    "drift": lambda points: 1 - points[1:] @ points[0],
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_statistic_of_a_run_is_what_the_library_measures(walked, bench, name):
+    found = find(name).STATISTIC.of(bench.evidence, TEXT)
+    for run in (1, 6):
+        points = bench.evidence.data.trajectory(run, "embed", "text")
+        values = found.filter(pl.col("run") == run)["value"].to_list()
+        assert values == pytest.approx(np.atleast_1d(MEASURES[name](points)), abs=1e-6)
+
+
+def test_statistics_of_clusters_are_of_what_was_stored(bench):
+    """Of a run that stays twice in one place and is nowhere once, and of a stuck one without its future."""
+    bench.walk("aaabbbbaaaac", seed=-1)
+    bench.stuck(bench.add("start", list("ab"), max_length=40), 0, 4)
+    bench.embed({letter: np.eye(4)[place] for place, letter in enumerate("abc")})
+    outside = find("clusters").STATISTIC.of(bench.evidence, TEXT)
+    assert outside.rows() == [(1, pytest.approx(1 / 12)), (2, 0.0)]
+    stays = find("dwell").STATISTIC.of(bench.evidence, TEXT)
+    assert stays.rows() == [(1, pytest.approx((3 + 4 + 4) / 3)), (2, 1.0)]

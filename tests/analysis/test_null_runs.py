@@ -49,6 +49,8 @@ def test_surrogates_are_runs_from_the_same_prompts(walked):
     assert data.runs["state"].to_list() == ["done", "done"]
     assert data.runs["prompt"].to_list() == ["a start"] * 2
     assert data.runs["network"].unique().to_list() == ["matched_walk of draw → tell"]
+    assert data.timings.select("size", "padded_size", "duration_s").unique().rows() == [(6, 6, 0.0)]
+    assert {(epoch.batch_size, epoch.device_kind, epoch.number) for epoch in data.epochs} == {(1, "cpu", 0)}
     for null, own in zip(vectors(walked, "demo/null-matched_walk"), vectors(walked, "demo"), strict=True):
         np.testing.assert_allclose(step_sizes(null), step_sizes(own), atol=1e-5)
         assert not np.allclose(null[3], own[3] / np.linalg.norm(own[3]), atol=1e-3)

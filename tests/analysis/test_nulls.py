@@ -269,3 +269,12 @@ def test_twelve_runs_have_a_row_beside_39_surrogates():
     found = null_table([(run, 0.0) for run in range(13)], float, lambda *_: next(numbers))
     assert len(found) == 12
     assert found.select("low", "high").rows() == [(39.0 * k + 1, 39.0 * k + 39) for k in range(12)]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_run_that_stands_still_or_turns_round_has_a_walk_like_it(sign):
+    """Products of unit vectors with themselves are a little above 1 as often as below."""
+    for seed in range(40):
+        run = np.outer([1, sign, 1, sign], RNG(seed).normal(size=7))
+        walk = walk_like(run, RNG(0))
+        np.testing.assert_allclose(walk, run / np.linalg.norm(run[0]), atol=1e-6)

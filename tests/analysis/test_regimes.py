@@ -153,7 +153,10 @@ def test_stuck_runs_and_others_by_what_they_do(mixed):
         *("oscillating", "contracting", "oscillating", "contracting")
     ]
     assert [row["period"] for row in rows.values()] == [2, 1, 4, None]
-    assert rows[1]["rests_on"] == "stuck: a cycle of 2 laps"
+    assert [row["rests_on"] for row in rows.values()] == [
+        "stuck: a cycle of 2 laps", "stuck: the same every lap", "likeness 1 after 4 laps (p = 0.025)",
+        "late outputs 0 of the scale apart, moves on by 1",
+    ]  # fmt: skip
     assert found.num_short == 1
     text = regimes.sentence(found)
     assert (
@@ -216,3 +219,12 @@ def test_what_two_of_40_orders_reach_oscillates_and_what_three_do_not(seed, p, n
     assert (found.p_value, found.name, found.period is not None) == (p, name, name == "oscillating")
     assert found == regime(about(places, 0.05, seed), 1.0, seed=0)
     assert found.p_value != regime(about(places, 0.05, seed), 1.0, seed=3).p_value
+
+
+def test_far_is_as_far_as_the_start_or_as_other_runs():
+    """Late outputs at right angles: half of them where it began, and others on the other side."""
+    path = SimpleNamespace(late=np.eye(2), start=np.array([1.0, 0]), about={"run": 1})
+    others = np.array([[-1.0, 0], [0, -1]])
+    assert regimes._scale(path, (others, np.array([1, 1]))) == 0.5, "of its own outputs nothing is far"
+    assert regimes._scale(path, (others, np.array([2, 1]))) == 1.5
+    assert regimes._scale(path, (-others, np.array([2, 1]))) == 0.5

@@ -125,6 +125,9 @@ def test_steps_are_of_whole_runs_or_of_a_part_of_one():
     cut = of_some_runs(steps, 3)
     assert (cut.height, cut["run"].n_unique(), cut["step"].to_list()) == (3, 1, [0, 1, 2])
     assert of_some_runs(steps, 11, 4).equals(of_some_runs(steps, 11, 4))
+    many = pl.DataFrame({"run": range(99), "step": 0})
+    plain, same, other = (of_some_runs(many, 40, *seed)["run"].to_list() for seed in ((), (0,), (1,)))
+    assert plain == same != other
 
 
 def test_a_second_run_of_a_prompt_comes_after_the_first_of_all_and_prompts_halve_their_list(bench):

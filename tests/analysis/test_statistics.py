@@ -518,3 +518,9 @@ def test_tests_draw_999_permutations_or_9999_by_the_seed_0():
         plain, same, other = (test(of, mixed, **less, **how) for how in ({}, {"seed": 0}, {"seed": 1}))
         assert plain == same
         assert plain != other
+
+
+def test_a_mixed_model_that_did_not_converge_says_so():
+    """Two groups that are alike: the variance between them has no maximum inside of what is allowed."""
+    frame = pl.DataFrame({"unit": ["a"] * 4 + ["b"] * 4, "x": [0.0, 1, 2, 3] * 2, "y": [2e5, 2e5, 0, 0] * 2})
+    assert mixed_model(frame, "y ~ x", groups="unit")["is_converged"].to_list() == [False] * 3

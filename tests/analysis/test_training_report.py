@@ -73,3 +73,4 @@ def test_the_page_is_written_where_it_is_wanted(tmp_path):
     path = write_training_report(rows("a"), {}, tmp_path / "t.html")
     assert path == tmp_path / "t.html"
     assert "<title>a" in path.read_text(encoding="utf-8")
+    assert "<title>a&lt;i&gt;" in render(rows("a<i>"), {})

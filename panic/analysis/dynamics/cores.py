@@ -25,8 +25,7 @@ Labels = NDArray[np.int64]
 def last_core(labels: ArrayLike) -> Labels:
     """The core (n,) that a run visited last, of its labels (n,); -1 before it has been in any."""
     run = _run(labels)
-    place = np.maximum.accumulate(np.where(run >= 0, np.arange(len(run)), -1))
-    return np.where(place >= 0, run[place], -1) if len(run) else run
+    return run[np.maximum.accumulate(np.where(run >= 0, np.arange(len(run)), 0))]  # else that it began in
 
 
 def next_core(labels: ArrayLike) -> Labels:
@@ -81,7 +80,7 @@ def relaxation(counts: ArrayLike, *, lag: int = 1) -> Array:
         safe = np.where(is_known[..., None, None], at_once, unit)
         moduli = np.sort(np.abs(np.linalg.eigvals(np.linalg.solve(safe, moves))), axis=-1)[..., -2]
         moduli = np.where(moduli > 1 - 1e-12, 1.0, moduli)
-        times: Array = np.where(moduli >= 1, np.inf, -lag / np.log(np.where(moduli >= 1, 0.5, moduli)))
+        times: Array = np.where(moduli >= 1, np.inf, -lag / np.log(moduli))
     return np.where(is_known, np.where(moduli < 1e-14, 0.0, times), np.nan)
 
 

@@ -55,9 +55,8 @@ def reversibility(
     AnalysisError where the moves hold no ring of three states: what goes there must come back by the same
     way, and every such chain is reversible.
     """
-    runs = [labels(run) for run in moves]
-    runs = [run for run in runs if len(run) > 1]
-    counts = transition_counts(runs, num_states) if runs else np.zeros((num_states, num_states), np.int64)
+    runs = [run for run in map(labels, moves) if len(run)]
+    counts = transition_counts(runs, num_states)
     if counts.diagonal().any():
         raise AnalysisError("moves lead to another state; stays are no moves")
     num_rings = _num_rings(counts)

@@ -160,7 +160,7 @@ def starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     prompts = data.outputs.filter(of_kind).select("output", prompt=prompt)
     begun = data.runs.select("run", "prompt").join(prompts, on="prompt")
     others = data.invocations.filter(of_kind).join(begun, on="run", how="anti")
-    first = others.sort("run", "step").group_by("run", maintain_order=True).first()
+    first = others.sort("run", "step").group_by("run").first()
     found = pl.concat([begun.select("run", "output"), first.select("run", "output")])
     return found.join(place, on="output").select("run", start="row")
 
@@ -308,7 +308,7 @@ def drift_sentence(bands: pl.DataFrame, modality: str = "text", unrelated: float
     noun = "text" if modality == "text" else "picture"
     late = bands.filter(2 * pl.col("num_runs") >= pl.col("num_runs").max().over("network"))
     last = late.group_by("network", maintain_order=True).last().sort("median", descending=True)
-    first = bands.group_by("network", maintain_order=True).first()
+    first = bands.group_by("network").first()
     starts = dict(zip(first["network"], first["median"], strict=True))
     parts = [
         f"{row['network']} {row['median']:.2f} at {at_call(row['step'])}, of {row['num_runs']:,} "

@@ -102,7 +102,7 @@ def _labels(paths: pl.DataFrame, prompts: list[str]) -> list[Labels]:
     """The labels (runs, outputs) of each prompt's runs."""
     ordered = paths.sort("run", "number")
     length = ordered["number"].n_unique()
-    of_prompt = {prompt: rows for (prompt,), rows in ordered.group_by("prompt", maintain_order=True)}
+    of_prompt = {prompt: rows for (prompt,), rows in ordered.group_by("prompt")}
     return [of_prompt[prompt]["label"].to_numpy().reshape(-1, length) for prompt in prompts]
 
 

@@ -103,8 +103,8 @@ def table(evidence: Evidence, view: View) -> Reversals:
 def enough_moves(labels: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
     """The clusters (k,) where runs are most often, and the moves (m,) of every run among these.
 
-    They are so many that there are LEAST_PER_PAIR moves for each pair in either direction; none if that is
-    less than three. A chain that obeys detailed balance does so, too, seen in some of its states only.
+    They are so many that there are LEAST_PER_PAIR moves for each pair in either direction; none if there are
+    too few for three. A chain that obeys detailed balance does so, too, seen in some of its states only.
     """
     for most in range(MAX_CLUSTERS, 2, -1):
         known, runs = renumbered(labels, most)

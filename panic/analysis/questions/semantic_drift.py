@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, both_ends
 from panic.analysis.chance import LEAST_UNITS, first_told, holm, least_told, swapping
-from panic.analysis.charts import GREY, STEPS, colour, data, finish, names_of
+from panic.analysis.charts import GREY, STEPS, colour, data, finish, in_order, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import decay, mean_cumulative_drift
@@ -83,7 +83,7 @@ def table(evidence: Evidence, view: View) -> SemanticDrift:
                 curves.append(_curve(str(network), direction, cells))
     if not rows:
         raise AnalysisError(f"no run has vectors of its start and its outputs under {view.model}")
-    scores = pl.DataFrame(rows, SCORES, orient="row").sort("network", maintain_order=True)
+    scores = in_order(pl.DataFrame(rows, SCORES, orient="row"), "network")
     means = scores.group_by("network", maintain_order=True).agg(
         pl.col("cumulative", "amplitude", "rate", "level").mean(), num_directions=pl.len()
     )
@@ -118,8 +118,8 @@ def similarities(data: ExperimentData, model: str, start: str, kind: str) -> pl.
 
 def _cells(found: pl.DataFrame) -> Array:
     """Similarities (units, generations) of one network, means over the runs of each unit."""
-    means = found.group_by("unit", "generation", maintain_order=True).agg(pl.col("similarity").mean())
-    return means.sort("unit", "generation", maintain_order=True)["similarity"].to_numpy().reshape(
+    means = found.group_by("unit", "generation").agg(pl.col("similarity").mean())
+    return means.sort("unit", "generation")["similarity"].to_numpy().reshape(
         means["unit"].n_unique(), -1
     )  # fmt: skip
 

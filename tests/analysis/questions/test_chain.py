@@ -78,6 +78,8 @@ def test_parts_that_are_never_left_are_counted_with_their_shares(bench):
     (found,) = answer.chains
     assert sorted(found.endings) == pytest.approx([0.25, 0.75])
     assert found.entropy_rate is None
+    passages = dict(answer.clusters.select("name", "first_passage").iter_rows())
+    assert passages == {"a": 0.0, "b": np.inf, "c": np.inf}
     assert "2 parts that were never seen to be left, and ends in them with 75%, 25%" in chain.sentence(answer)
 
 

@@ -53,10 +53,18 @@ def test_a_stuck_run_is_where_its_cycle_is_at_the_end_and_others_must_have_ended
     assert found["final"].to_list() == [2.5]
 
 
-def test_two_prompts_are_too_few(bench):
-    for count in (1, 2):
-        bench.add(words(count), ["a"], max_length=2)
-    with pytest.raises(AnalysisError, match="at least 3"):
+@pytest.mark.parametrize(
+    ("prompts", "why"),
+    [
+        (["a", "b c"], "at least 3 initial values are needed, found 2"),
+        (["a", "b"], "at least 3 initial values are needed, found 2"),
+        (["a b", "b c", "c d"], "the prompts of draw → tell have all as many words: nothing to regress on"),
+    ],
+)
+def test_two_prompts_are_too_few_and_so_are_prompts_of_one_length(bench, prompts, why):
+    for prompt in prompts:
+        bench.add(prompt, ["a"], max_length=2)
+    with pytest.raises(AnalysisError, match=why):
         forgetting.table(bench.evidence)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from panic.analysis import load
 from panic.analysis.questions import grid
 from panic.analysis.questions.grid import final_images
@@ -38,3 +40,11 @@ def test_rows_that_are_alike_are_read_the_right_way_round(bench):
     said = grid.sentence(answer)
     assert "Where the pictures of one row are alike, the network made no difference to that prompt." in said
     assert said.endswith("Where those of one column are alike, the prompt is forgotten there.")
+
+
+def test_the_longest_network_has_room_above_its_column():
+    columns = ["a", "a → b → c", "a → b"]
+    cells = pl.DataFrame({"row": "one", "column": columns, "image": "data:,", "text": "words"})
+    made = grid.chart(grid.Grid(cells=cells, has_arms=False, num_prompts=1, num_networks=3)).to_dict()
+    assert made["encoding"]["x"]["axis"]["labelPadding"] == 6 + 2 * 13
+    assert (made["width"], made["height"]) == (3 * (grid.CELL + grid.GAP), grid.CELL + grid.GAP)

@@ -160,3 +160,10 @@ def test_images_of_60_million_pixels_together_are_read(bench, width, num_read):
         add_run(bench, number, [0.5] * 3)
     bench.store.db.execute(f"UPDATE output SET width = {width}, height = 1000 WHERE modality = 'image'")
     assert image_quality.table(bench.evidence).num_read == num_read
+
+
+def test_a_stuck_run_goes_on_for_as_long_again_as_it_was_computed(bench):
+    row = add_run(bench, 0, [0.5, 0.4, 0.3, 0.2], seed=7)
+    bench.stuck(row, 0, 4)
+    bench.store.db.execute("UPDATE run SET max_length = 40")
+    assert image_quality.table(bench.evidence).values["step"].to_list() == list(range(8))

@@ -138,3 +138,10 @@ def test_of_a_run_400_outputs_are_shuffled_79_times():
     assert draws.shape == (1, 79, 210)
     assert set((draws[0, :, 0] * 399).round(9)) <= {1.0, 2.0}
     assert np.isnan(draws[0, 0]).tolist() == [False] * 200 + [True] * 10
+
+
+def test_a_stuck_run_is_drawn_on_for_as_long_again_as_it_was_computed(bench):
+    bench.stuck(bench.add("start", list("abcdef"), network=("tell",), max_length=100), 0, 6)
+    bench.embed({letter: corner(place % 4) for place, letter in enumerate("abcdef")})
+    [path] = lag._paths(bench.evidence, TEXT)
+    assert len(path.points) == 12

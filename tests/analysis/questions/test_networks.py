@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis.questions import networks
@@ -120,3 +121,9 @@ def test_runs_that_met_are_one_trajectory(bench):
     assert len(answer.late) == 2 * (6 * 2 + 1)
     assert answer.test.p_value > 0.05
     assert "could not be shown to differ" in networks.sentence(answer)
+
+
+def test_a_network_of_one_run_has_no_effect_size():
+    late = pl.DataFrame({"network": list("aabcc"), "distance": [0.1, 0.2, 0.9, 0.3, 0.5]})
+    pairs = networks._pairs(late)
+    assert pairs.select("a", "b", "cliffs_delta").rows() == [("a", "c", -1.0)]

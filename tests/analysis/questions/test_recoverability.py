@@ -143,3 +143,12 @@ def test_there_are_four_stretches_each_some_times_as_long_as_the_one_before():
     """Their ends are 1, 4, 15 and 60 of 60 outputs."""
     parts = [range(60)[part] for part in recoverability._stretches(60)]
     assert [(part[0], part[-1]) for part in parts] == [(0, 0), (1, 3), (4, 14), (15, 59)]
+
+
+def test_likenesses_that_differ_in_the_sixth_digit_are_told_apart():
+    """Those of two prompts are 2 and 4 millionths below 1, and of a third 4 and a trifle."""
+    below = np.array([0.0, 2e-6, 4e-6, 4.1e-6])
+    matrix = np.stack([1 - below, np.sqrt(2 * below - below**2)], axis=1).astype(np.float64)
+    ranks, first = ranked(matrix, np.array([0]), np.array([1, 2, 3]))
+    assert ranks.tolist() == [[1, 0.25, 0.25]]
+    assert first.tolist() == [[1, 0, 0]]

@@ -77,3 +77,12 @@ def test_the_last_100_outputs_are_drawn_of_six_runs_at_most(bench):
     plots = recurrence.table(bench.evidence).plots
     assert [(plot.first, len(plot.matrix)) for plot in plots[:3]] == [(0, 99), (0, 100), (1, 100)]
     assert len(plots) == 6
+
+
+def test_a_run_without_pictures_has_a_plot_of_its_texts_alone(bench):
+    bench.walk("abab", seed=-1)
+    bench.walk("abab", network=("tell",), seed=-1)
+    plots = recurrence.table(bench.evidence).plots
+    assert [plot.label.partition(",")[0] for plot in plots] == [
+        "texts of run 1", "pictures of run 1", "texts of run 2"
+    ]  # fmt: skip

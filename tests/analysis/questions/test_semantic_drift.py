@@ -154,7 +154,9 @@ def test_three_starts_have_an_interval_and_five_generations_a_curve():
         return dict(zip(columns, semantic_drift._score(cells[:starts, :generations]), strict=True))
 
     assert np.isnan([score(2, 5)["low"], score(2, 5)["high"]]).all()
-    assert score(3, 5)["low"] < score(3, 5)["cumulative"] < score(3, 5)["high"]
+    three, half = score(3, 5), 4.302653 * 0.01 / 3**0.5
+    assert three["cumulative"] == pytest.approx(cells.mean())
+    assert (three["low"], three["high"]) == pytest.approx((cells.mean() - half, cells.mean() + half))
     assert score(3, 4)["rate"] is None
     assert score(3, 5)["rate"] == pytest.approx(0.4, rel=1e-3)
 
@@ -178,3 +180,22 @@ def test_a_rate_is_told_where_half_is_explained_and_a_change_was_shown(r2, p, is
 def test_200_generations_are_drawn(length, drawn):
     curve = semantic_drift._curve("a", "text → text", np.zeros((2, length)))
     assert (len(curve), curve["generation"][-1]) == (drawn, length)
+
+
+def test_an_interval_is_one_of_cosines_and_one_generation_is_early_and_late():
+    for sign in (1, -1):
+        mean, low, high, *_, early, late, p, _, starts, generations = semantic_drift._score(
+            sign * np.array([[0.9], [1.0], [1.0]])
+        )
+        assert (early, late, starts, generations) == (mean, mean, 3, 1)
+        assert (high if sign == 1 else low) == sign
+        assert np.isnan(p)
+
+
+def test_networks_are_in_the_order_of_the_config_and_not_of_the_alphabet(bench):
+    for network in (("tell",), ("draw", "tell")):
+        bench.walk("ab", network=network, seed=-1)
+    bench.embed({"start": angle_vector(0), "a": angle_vector(30), "b": angle_vector(60)})
+    answer = semantic_drift.table(bench.evidence, TEXT)
+    for frame in (answer.scores, answer.means, answer.curves):
+        assert frame["network"].unique(maintain_order=True).to_list() == ["tell", "draw → tell"]

@@ -143,3 +143,12 @@ def test_300_pairs_of_three_outputs_are_compared(num_runs, num_steps, num_pairs)
     curve, score = shock._compared(pl.DataFrame(rows), 0, data, VIEW)
     assert curve["num_pairs"].to_list() == [num_pairs] * 3
     assert score[-2:] == (4, num_pairs)
+
+
+def test_where_some_runs_have_fresh_noise_those_alone_are_compared(tmp_path: Path) -> None:
+    found = evidence(
+        tmp_path / "s", seeds=[-1, 7], arms={"baseline": [], "swap": [{"at": 8, "text": "state 0"}]}
+    )
+    answer = shock.table(found, VIEW)
+    assert answer is not None
+    assert answer.scores.select("num_pairs", "num_starts").row(0) == (5, 5)

@@ -125,3 +125,12 @@ def test_no_shuffle_of_999_parts_networks_as_far(bench):
     answer = territories.table(bench.evidence, TEXT)
     assert (answer.p_value, answer.cramers_v) == (1 / 1000, pytest.approx(1.0))
     assert answer.shares["p_adjusted"].min() == 1 / 1000
+
+
+def test_what_shuffles_give_is_of_shuffles_alone(bench, monkeypatch):
+    """Of one shuffle, which does not part the networks, as they are: its V is the mean and the quantile."""
+    monkeypatch.setattr(territories, "NUM_SHUFFLES", 1)
+    fill(bench, lambda n, prompt, output: n)
+    answer = territories.table(bench.evidence, TEXT)
+    assert answer.cramers_v == pytest.approx(1.0)
+    assert answer.baseline == answer.baseline_high < 0.99

@@ -39,6 +39,10 @@ def test_sessions_that_have_told_are_summed_by_name_and_the_rest_is_said(full):
     said = time.sentence(answer)
     assert "calling draw 6 s (60%); waiting for a call 3 s (30%); unattributed 10.0%" in said
     assert list(assert_shown(time, answer)) == ["workers", "driver", "calls"]
+    two = [*rows, rows[0] | {"place": "worker 2"}]
+    full.store.db.connection.execute("UPDATE session SET timeline = ?", (json.dumps(two),))
+    answer = time.table(full.evidence)
+    assert (answer.wall_s, answer.told_s) == pytest.approx((10, 20)), "of two workers"
 
 
 SPAN = {"place": "worker", "name": "calling", "model": "draw", "start_s": 0.0, "width_s": 1.0, "seconds": 1.0}

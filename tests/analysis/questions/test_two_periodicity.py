@@ -104,3 +104,12 @@ def test_there_are_399_shuffles_and_40_for_each_of_ten_networks(bench, num_netwo
     bench.embed(letters("ab"))
     p_values = two_periodicity.table(bench.evidence, TEXT).scores["p_value"]
     assert set(p_values) == {1 / num_orders}
+
+
+def test_a_network_that_cannot_be_asked_is_passed_over(bench):
+    bench.walk("a", network=("tell",), seed=-1)
+    bench.walk("ababab", seed=-1)
+    bench.embed(letters("ab"))
+    answer = two_periodicity.table(bench.evidence, TEXT)
+    assert answer.absent == {"tell": "6 outputs a run are needed, found 1"}
+    assert answer.scores["network"].to_list() == ["draw → tell"]
