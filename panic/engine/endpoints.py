@@ -240,6 +240,9 @@ class EndpointWorker:
         result.usage = Usage(tokens=most_tokens)  # as long as nothing better is known
         try:
             answer, output = await read(self._read, body)
+        except _Failure as failure:
+            failure.usage = result.usage
+            raise
         except openai.BadAnswer as error:
             raise _Failure(
                 "error", error.message, tokens=most_tokens, delay_s=backoff_s(call.attempt)
@@ -275,6 +278,11 @@ class EndpointWorker:
                 ) as response,
             ):
                 body = await self._body(response)
+                if 200 <= response.status < 300:
+                    self._refuse_key(body.decode(errors="replace"))
+        except _Failure as failure:  # what was answered is paid for
+            failure.usage = Usage(tokens=most_tokens)
+            raise
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = getattr(error, "os_error", error)  # without the connector's settings
             raise self._put_off(f"cannot be reached ({reason})", attempt, requests=0) from None
@@ -285,7 +293,6 @@ class EndpointWorker:
             raise _Failure("error", f"the connection broke: {' '.join(reason.split())}", **lost) from None
         if not 200 <= response.status < 300:
             raise self._refusal(response, body, attempt)
-        self._refuse_key(body.decode(errors="replace"))
         return body
 
     def _refuse_key(self, text: str) -> None:

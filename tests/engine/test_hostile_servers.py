@@ -169,6 +169,22 @@ def test_what_has_no_end_is_given_up(behave: Behave, told: str) -> None:
     assert told in error.message
 
 
+def test_an_answer_that_is_of_no_use_is_paid_for() -> None:
+    """What was too long, compressed or repeated the key counted as no tokens of the budget."""
+    repeated = KEY.encode().replace(b"s", b"\\u0073")
+    for answer, tokens in (
+        (whole(b"x" * 10**6), True),
+        (whole(b"", b"content-encoding: gzip"), True),
+        (whole(chat(model=KEY)), True),
+        (whole(chat().replace(b"a text", repeated)), True),
+        (whole(b"", status=b"500 B"), False),
+    ):
+        result = asked_of(lambda connection, a=answer: connection.sendall(a), max_answer_bytes=10_000)  # type: ignore[misc]
+        assert result.error is not None
+        assert result.usage is not None
+        assert (result.usage.requests, result.usage.tokens > 0) == (1, tokens), result.error
+
+
 def test_a_connection_may_break_at_any_byte() -> None:
     data = whole(chat())
     for length in range(0, len(data), 7):
