@@ -46,7 +46,7 @@ def test_a_store_in_such_a_folder_is_ranked_merged_and_copied(panic: Invoke, odd
         assert panic("check", "--store", one).stdout == "The store is sound.\n"
 
 
-def test_trajectories_and_prompts_come_from_such_files_or_the_reason_is_told(
+def test_what_is_read_comes_from_such_files_or_the_reason_is_told(
     panic: Invoke, odd: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / f"folder{ODD}"
@@ -62,7 +62,8 @@ def test_trajectories_and_prompts_come_from_such_files_or_the_reason_is_told(
     assert "Parquet files are found by names of UTF-8" in done.stderr
     config = write_config(folder, prompts="[{file: a.parquet, column: text}]", max_length=1)
     done = panic("run", config, "--name", "prompted", "--store", odd)
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == 2
+    assert "base_folder must be a text that can be written as UTF-8" in done.stderr
     done = panic(
         "embed", "--texts", folder / "a.csv", "synthetic/state-embedding", "-o", folder / "b.parquet"
     )
