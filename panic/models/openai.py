@@ -14,6 +14,7 @@ import base64
 import io
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,7 +181,10 @@ def _text(message: Any) -> Any:
 def _image(data: str, max_pixels: int) -> Any:
     """An image within its limits, in its own mode; what it claims is known before it is decoded."""
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=FORMATS)
+        file = io.BytesIO(base64.b64decode(data, validate=True))
+        with warnings.catch_warnings():  # of large images, which are refused below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=FORMATS)
         if image.width * image.height > max_pixels:
             return OutputRejected(
                 f"an image of {image.width} x {image.height}: at most {max_pixels:,} pixels"

@@ -17,6 +17,7 @@ from panic.analysis.questions import QUESTIONS, UNCOUNTED, ask, named, questions
 from panic.analysis.report import render
 from panic.errors import UsageError
 from panic.store import reading
+from panic.view import worker
 from tests.referee.__main__ import main as referee
 from tests.referee.counting import Round, judged, rulings
 from tests.referee.designs import DESIGNS
@@ -254,3 +255,14 @@ def test_null_models_that_fail_are_told_and_leave_the_vectors_as_they_are(bench,
             write_nulls(bench.store, "demo", kind)
     data = load(bench.store, "demo")
     np.testing.assert_array_equal(data.trajectory(data.runs["run"][0], "embed", "text"), np.eye(3))
+
+
+def test_a_page_works_with_nothing_that_code_of_others_has_held(full, careless):
+    """The process of the view keeps what it has loaded; an added question may change it in place."""
+    careless("panic.questions", "careful = careless:Careful")
+    loaded, asked = worker._Loaded(), {"experiment": "demo"}
+    worker._question(full.store, {**asked, "question": "time"}, loaded)
+    assert loaded._evidence is not None
+    found = worker._question(full.store, {**asked, "question": "careful"}, loaded)
+    assert found["figures"][0]["sentence"] == "There are 3."
+    assert loaded._evidence is None

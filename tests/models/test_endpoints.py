@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,14 @@ def test_images_of_16_bits_keep_their_scale_and_none_is_clipped() -> None:
     moving = drawn(Image.new("L", (4, 4)), save_all=True, append_images=[Image.new("L", (4, 4), 9)])
     assert isinstance(moving, OutputRejected)
     assert moving.message == "an image of several frames"
+
+
+def test_an_image_that_is_too_large_is_refused_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = drawn(Image.new("1", (10_000, 9_500)))
+    assert isinstance(found, OutputRejected)
+    assert found.message == "an image of 10000 x 9500: at most 16,777,216 pixels"
 
 
 def test_counts_that_no_request_can_have_are_none() -> None:
