@@ -130,6 +130,17 @@ def nearest(word: str, candidates: Iterable[str], most: int = 1) -> list[str]:
     return [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=most)]
 
 
+def require_utf8(path: Path) -> None:
+    """Raise UsageError for a path that polars cannot open by its name: others than UTF-8 it does not know."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{path}: Parquet files are found by names of UTF-8, and this is none.",
+            hint="Rename the file, or its folder.",
+        ) from None
+
+
 def nearest_path(path: Path, fits: Callable[[Path], bool]) -> Path | None:
     """What lies beside a path that is not there, fits, and is spelt most like it.
 

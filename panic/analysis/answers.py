@@ -10,33 +10,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from types import ModuleType
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
-import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
 from panic.analysis.charts import themed
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View
-from panic.analysis.plugins import added
-from panic.analysis.questions import GROUP, QUESTIONS, Figure, Question
+from panic.analysis.parts import joined, parts
+from panic.analysis.questions import Figure, Question, named
 from panic.errors import NotFound, nearest
-
-SUMMARY = "summary"
-"""The part of an answer that holds its single values, in one row."""
-
-
-def named() -> dict[str, Question]:
-    """Every question by its name: ours by that of the module, in the order of the page, then added ones.
-
-    UsageError, naming the entry point, for one that cannot be loaded.
-    """
-    ours = {cast(ModuleType, one).__name__.rpartition(".")[2]: one for one in QUESTIONS}
-    return {**ours, **{name: one for name, one in added(GROUP) if name not in ours}}
 
 
 def find(name: str) -> Question:
@@ -75,87 +61,6 @@ def answers(question: Question, evidence: Evidence) -> list[Answer]:
     return found
 
 
-def parts(answer: Any) -> dict[str, pl.DataFrame]:
-    """The tables of an answer by the names of its fields, the main one first.
-
-    A frame is the only part, named "table". A list of answers is joined part by part. Of a dataclass every
-    frame is a part, and so is every list or mapping of further answers (a mapping's key becomes the column
-    `key`) and every matrix, with the columns row, column, value. What is left, numbers and texts, is the
-    part "summary", with one row.
-    """
-    if isinstance(answer, pl.DataFrame):
-        return {"table": answer}
-    if isinstance(answer, list):
-        return _joined([({}, parts(one)) for one in answer])
-    frames: dict[str, pl.DataFrame] = {}
-    nested: dict[str, pl.DataFrame] = {}
-    single: dict[str, Any] = {}
-    for field in fields(answer):
-        value = getattr(answer, field.name)
-        if isinstance(value, pl.DataFrame):
-            frames[field.name] = value
-        elif isinstance(value, np.ndarray) and value.ndim == 2:
-            nested[field.name] = _cells(value)
-        elif _is_nested(value):
-            joined = _joined([(key, _parts_of_entry(one)) for key, one in _entries(value)])
-            nested |= {_named(field.name, part): frame for part, frame in joined.items()}
-        else:
-            single |= _plain(field.name, value)
-    summary = {SUMMARY: pl.DataFrame([single])} if single else {}
-    return frames | nested | summary
-
-
-def _is_nested(value: Any) -> bool:
-    is_list = isinstance(value, list) and any(map(is_dataclass, value))
-    return is_list or isinstance(value, Mapping) or is_dataclass(value)
-
-
-def _entries(value: Any) -> list[tuple[dict[str, str], Any]]:
-    """What a field holds, entry by entry, with what names each."""
-    if isinstance(value, Mapping):
-        return [({"key": str(key)}, one) for key, one in value.items()]
-    return [({}, one) for one in (value if isinstance(value, list) else [value])]
-
-
-def _parts_of_entry(value: Any) -> dict[str, pl.DataFrame]:
-    return parts(value) if is_dataclass(value) else {SUMMARY: pl.DataFrame([_plain("value", value)])}
-
-
-def _named(field: str, part: str) -> str:
-    return field if part == SUMMARY else f"{field}.{part}"
-
-
-def _cells(matrix: np.ndarray[Any, Any]) -> pl.DataFrame:
-    row, column = np.indices(matrix.shape)
-    return pl.DataFrame({"row": row.ravel(), "column": column.ravel(), "value": matrix.ravel()})
-
-
-def _plain(name: str, value: Any) -> dict[str, Any]:
-    """The columns of a value that is no table; a tuple has one per place."""
-    if isinstance(value, tuple):
-        return {f"{name}.{place}": one for place, one in enumerate(value)}
-    if isinstance(value, np.ndarray):
-        return {name: value.tolist()}
-    return {name: value.item() if isinstance(value, np.generic) else value}
-
-
-def _joined(
-    labelled: Sequence[tuple[Mapping[str, str], Mapping[str, pl.DataFrame]]],
-) -> dict[str, pl.DataFrame]:
-    """Tables part by part, one below the other; labels become the first columns, where a frame lacks them.
-
-    The label `experiment` takes the place of a column of row numbers.
-    """
-    found: dict[str, list[pl.DataFrame]] = {}
-    for labels, frames in labelled:
-        for part, frame in frames.items():
-            frame = frame.drop("experiment", strict=False)
-            new = {name: text for name, text in labels.items() if name not in frame.columns}
-            columns = [pl.lit(text).alias(name) for name, text in new.items()]
-            found.setdefault(part, []).append(frame.select(*columns, pl.all()))
-    return {part: pl.concat(frames, how="diagonal_relaxed") for part, frames in found.items()}
-
-
 def tables(answered: Mapping[str, Sequence[Answer]]) -> dict[str, pl.DataFrame]:
     """The parts of several experiments' answers, by the name of the part.
 
@@ -167,7 +72,7 @@ def tables(answered: Mapping[str, Sequence[Answer]]) -> dict[str, pl.DataFrame]:
         for one in of_one
         if not one.missing
     ]
-    return _joined(labelled)
+    return joined(labelled)
 
 
 def side_by_side(figures: Mapping[str, Sequence[Figure]], *, mode: str = "light") -> Any:

@@ -17,12 +17,12 @@ from typing import Any
 
 import polars as pl
 
-from panic.analysis.answers import SUMMARY, parts
 from panic.analysis.contrasts import contrasts, shortened
 from panic.analysis.evidence import Evidence
 from panic.analysis.metrics import METRICS
 from panic.analysis.page import render_page, write_page
 from panic.analysis.paired import CAVEAT, PER_STEP, pairing
+from panic.analysis.parts import SUMMARY, parts
 from panic.analysis.questions import Figure, ask, questions
 from panic.analysis.report import key_figures
 from panic.store import Store, reading, standing

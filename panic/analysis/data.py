@@ -449,7 +449,8 @@ class ExperimentData:
         path = self._folder / f"{name}-{scope}-r{self.store.revision}.parquet"
         if path.exists():
             try:
-                return pl.read_parquet(path)
+                with path.open("rb") as file:  # polars itself finds names of UTF-8 alone
+                    return pl.read_parquet(file)
             except (pl.exceptions.PolarsError, OSError) as error:
                 log.warning("%s is no frame (%s) and is made anew", path, error)
         frame = load()
@@ -469,7 +470,8 @@ def _keep(frame: pl.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        frame.write_parquet(temporary, compression="lz4")
+        with temporary.open("wb") as file:
+            frame.write_parquet(file, compression="lz4")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,12 +16,12 @@ from typing import Any
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from panic.analysis.answers import Answer, named
+from panic.analysis.answers import Answer
 from panic.analysis.charts import names_of, null_band, plain
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, Statistic, View
 from panic.analysis.nulls import surrogate_of
-from panic.analysis.questions import Figure, Question
+from panic.analysis.questions import Figure, Question, named
 from panic.errors import NotFound
 from panic.store import reading
 from panic.store.records import ENDED

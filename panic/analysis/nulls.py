@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor, sqrt
 from typing import Any
 
@@ -33,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from panic.analysis.checks import AnalysisError, runs_of_labels, unit, vectors
 from panic.analysis.dynamics import transition_matrix
-from panic.analysis.plugins import added
+from panic.analysis.plugins import added, performed
 from panic.errors import NotFound, nearest
 
 Array = NDArray[np.float64]
@@ -310,7 +311,8 @@ def markov_path(values: ArrayLike, rng: Generator) -> NDArray[Any]:
 def kinds() -> dict[str, Surrogate]:
     """Surrogates of a run's vectors (n, d) by name: ours, then those that other packages add.
 
-    An added one takes the vectors and a random generator, and returns vectors of the same shape.
+    An added one takes the vectors and a random generator, and returns vectors of the same shape, finite ones;
+    where it does not, AnalysisError names it.
     """
     ours: dict[str, Surrogate] = {
         "sphere_walk": walk_like,
@@ -320,7 +322,15 @@ def kinds() -> dict[str, Surrogate]:
         "shuffled": shuffled,
         "markov": markov_path,
     }
-    return {**dict(added(GROUP)), **ours}
+    return {**{name: partial(_checked, name, own) for name, own in added(GROUP, ours)}, **ours}
+
+
+def _checked(name: str, own: Surrogate, values: NDArray[Any], rng: Generator) -> NDArray[np.float64]:
+    """The surrogate (n, d) that another package makes of a run's vectors (n, d), which it may overwrite."""
+    found = vectors(performed(name, own, values.copy(), rng), f"surrogates of {name}")
+    if found.shape != values.shape:
+        raise AnalysisError(f"surrogates of {name} have the shape {found.shape}, and not {values.shape}")
+    return found
 
 
 def surrogate_of(kind: str) -> Surrogate:

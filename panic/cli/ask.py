@@ -212,7 +212,7 @@ def _show(frame: pl.DataFrame) -> None:
 
 
 def _list(*, as_json: bool) -> None:
-    from panic.analysis.answers import named
+    from panic.analysis.questions import named
 
     found = [
         {

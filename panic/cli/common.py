@@ -289,9 +289,10 @@ def read_devices(text: str) -> str | list[str]:
     from pydantic_core import PydanticCustomError
 
     from panic.config.fields import DEVICES, check_device
+    from panic.store.codec import writable
 
     try:
-        found: str | list[str] = check_device(text)
+        found: str | list[str] = check_device(writable(text))
     except PydanticCustomError as error:
         context = error.context or {}
         hint = context.get("hint") or f"Allowed: {', '.join(context.get('allowed', DEVICES))}."

@@ -103,7 +103,9 @@ def _writers(store: Store, *, images: bool) -> Iterator[tuple[str, Callable[[Pat
     """By the name of each file, what writes it and gives the number of its rows."""
 
     def whole(frame: pl.DataFrame, file: Path) -> int:
-        frame.write_parquet(file, row_group_size=_rows_at_once(frame.height, int(frame.estimated_size())))
+        at_once = _rows_at_once(frame.height, int(frame.estimated_size()))
+        with file.open("wb") as opened:  # polars itself knows names of UTF-8 alone
+            frame.write_parquet(opened, row_group_size=at_once)
         return frame.height
 
     for name, frame in tables(store):
@@ -136,7 +138,8 @@ def _write_images(store: Store, file: Path) -> int:
             num_rows += len(chunk)
             yield pl.DataFrame(chunk, schema=schema, orient="row")
 
-    register_io_source(frames, schema=schema).sink_parquet(file, row_group_size=at_once)
+    with file.open("wb") as opened:
+        register_io_source(frames, schema=schema).sink_parquet(opened, row_group_size=at_once)
     return num_rows
 
 

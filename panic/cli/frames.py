@@ -107,9 +107,19 @@ def _write_json(frame: pl.DataFrame, path: Path) -> None:
     path.write_text(visible_json(text) + "\n", encoding="utf-8")
 
 
+def _write_csv(frame: pl.DataFrame, path: Path) -> None:
+    with path.open("wb") as file:  # polars itself knows names of UTF-8 alone
+        flat(frame).write_csv(file)
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    with path.open("wb") as file:
+        frame.write_parquet(file)
+
+
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
-    ".csv": lambda frame, path: flat(frame).write_csv(path),
-    ".parquet": lambda frame, path: frame.write_parquet(path),
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
     ".json": _write_json,
     ".md": lambda frame, path: path.write_text(as_markdown(frame), encoding="utf-8"),
     ".tex": lambda frame, path: path.write_text(as_latex(frame), encoding="utf-8"),

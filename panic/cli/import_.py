@@ -16,7 +16,7 @@ import typer
 
 from panic.cli.common import Shared, command, say
 from panic.cli.render import console
-from panic.errors import UsageError
+from panic.errors import UsageError, require_utf8
 
 if TYPE_CHECKING:
     from panic.cli.progress import Tell
@@ -113,6 +113,7 @@ class Rows(Collection[dict[str, Any]]):
     def __init__(self, file: Path, show: Tell) -> None:
         import polars
 
+        require_utf8(file)
         self._file, self._show = file, show
         self._frame = polars.scan_parquet(file, glob=False)
         self._height = 0

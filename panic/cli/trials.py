@@ -22,7 +22,7 @@ import typer
 from panic.cli.common import Shared, check_given, say, say_error
 from panic.cli.render import console
 from panic.cli.run import perform
-from panic.errors import ConflictError, Interrupted, PanicError, StoreCorrupt, UsageError
+from panic.errors import ConflictError, Interrupted, PanicError, StoreCorrupt, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.config.searching import Dimension
@@ -202,7 +202,16 @@ def go_on(
     """Perform trials until there are as many as wanted; one that was under way comes first."""
     from optuna.trial import Trial, TrialState
 
-    space, failed = _distributions(search), 0
+    space, failed, kept_at = _distributions(search), 0, _place(search.file)
+
+    def tell(trial: Any, **outcome: Any) -> None:
+        if _place(search.file) != kept_at:
+            raise StoreError(
+                f"The study {search.file} was removed or replaced while it was worked on.",
+                hint="Its trials are experiments, and count again with --from.",
+            )
+        study.tell(trial, **outcome)
+
     _fail_unbegun(study, space)
     under_way = [Trial(study, one._trial_id) for one in study.trials if one.state == TrialState.RUNNING]
     while under_way or len(_own(study)) < search.trials:
@@ -210,20 +219,29 @@ def go_on(
         try:
             value = perform(shared, search, trial)
         except Pruned:
-            study.tell(trial, state=TrialState.PRUNED)
+            tell(trial, state=TrialState.PRUNED)
             continue
         except Interrupted:
             raise
         except PanicError as error:
-            study.tell(trial, state=TrialState.FAIL)
+            tell(trial, state=TrialState.FAIL)
             failed += 1
             if failed >= MOST_FAILURES and not any(t.state == TrialState.COMPLETE for t in study.trials):
                 raise
             say_error(f"trial {trial.number:,}: {error.message}", error.hint)
             continue
-        study.tell(trial, value)
+        tell(trial, values=value)
         if not shared.quiet:
             console().print(f"trial {trial.number:,}: {search.metric} {value:.6g}")
+
+
+def _place(file: Path) -> tuple[int, int] | None:
+    """Which file is at a path; None where there is none."""
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _fail_unbegun(study: Any, space: Mapping[str, Any]) -> None:

@@ -79,8 +79,9 @@ class Job:
 
     def state(self, task: int) -> str:
         """What a task has last written of itself: "" where it has not begun."""
+        path = self.folder / "tasks" / f"{task:04}.state"
         try:
-            return (self.folder / "tasks" / f"{task:04}.state").read_text(encoding="utf-8").strip()
+            return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
         except OSError:
             return ""
 
@@ -103,6 +104,8 @@ def load(folder: Path) -> Job:
     """Read the job of a folder. Raises UsageError where there is none."""
     advice = "panic slurm CONFIG --shards N makes one; --folder PATH names it."
     try:
+        if (folder / "job.json").is_fifo():  # it would be waited for
+            raise ValueError("it is no file")
         raw: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         paths = {
             "folder": folder,

@@ -377,9 +377,11 @@ def _parquet(file: Path, wanted: FilePrompts) -> Table:
     import polars
 
     try:
-        columns = list(polars.read_parquet_schema(file))
-        names = [name for name in (wanted.column, "split") if name in columns]
-        frame = polars.read_parquet(file, columns=names)
+        with file.open("rb") as opened:  # polars itself finds names of UTF-8 alone
+            columns = list(polars.read_parquet_schema(opened))
+            opened.seek(0)
+            names = [name for name in (wanted.column, "split") if name in columns]
+            frame = polars.read_parquet(opened, columns=names)
     except polars.exceptions.PolarsError as error:
         raise ConfigError(f"{file} is no parquet file: {str(error).splitlines()[0]}") from None
     rows = enumerate(frame.iter_rows(named=True), start=1)

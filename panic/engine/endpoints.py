@@ -240,6 +240,9 @@ class EndpointWorker:
         result.usage = Usage(tokens=most_tokens)  # as long as nothing better is known
         try:
             answer, output = await read(self._read, body)
+        except _Failure as failure:
+            failure.usage = result.usage
+            raise
         except openai.BadAnswer as error:
             raise _Failure(
                 "error", error.message, tokens=most_tokens, delay_s=backoff_s(call.attempt)
@@ -275,6 +278,11 @@ class EndpointWorker:
                 ) as response,
             ):
                 body = await self._body(response)
+                if 200 <= response.status < 300:
+                    self._refuse_key(body.decode(errors="replace"))
+        except _Failure as failure:  # what was answered is paid for
+            failure.usage = Usage(tokens=most_tokens)
+            raise
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = getattr(error, "os_error", error)  # without the connector's settings
             raise self._put_off(f"cannot be reached ({reason})", attempt, requests=0) from None
@@ -285,7 +293,6 @@ class EndpointWorker:
             raise _Failure("error", f"the connection broke: {' '.join(reason.split())}", **lost) from None
         if not 200 <= response.status < 300:
             raise self._refusal(response, body, attempt)
-        self._refuse_key(body.decode(errors="replace"))
         return body
 
     def _refuse_key(self, text: str) -> None:
@@ -296,7 +303,7 @@ class EndpointWorker:
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """The body of an answer within its limit. Raises _Failure."""
         most = self._spec.parameters["max_answer_bytes"]
-        if response.headers.get("content-encoding", "identity") != "identity":
+        if response.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
             raise _Failure("error", "its answer is compressed, which was not asked for", is_final=True)
         body = bytearray()
         async for chunk in response.content.iter_any():
@@ -332,9 +339,9 @@ class EndpointWorker:
         if not self._has_answered:
             patience_s = min(patience_s, FIRST_PATIENCE_S)
         self._put_off_since = self._put_off_since or now
-        if wait_s is not None:
+        if wait_s:
             self._pace.next_at = max(self._pace.next_at, now + wait_s)
-        delay_s = wait_s if wait_s is not None else backoff_s(attempt)
+        delay_s = wait_s or backoff_s(attempt)  # "at once" is no time to come again: it would cost requests
         if now + delay_s - self._put_off_since > patience_s:
             return _Failure(
                 "unavailable", f"{text}, for longer than {patience_s:g} s", requests=requests,
@@ -353,8 +360,8 @@ class EndpointWorker:
             raise openai.BadAnswer(str(error)) from None
 
     def _hide(self, text: str) -> str:
-        """A text without the key."""
-        return text.replace(self._key, "(key)") if self._key else text
+        """A text without the key, and without its parts: what a server says is cut somewhere."""
+        return without(text, self._key) if self._key else text
 
 
 def _certificates() -> ssl.SSLContext:
@@ -376,6 +383,19 @@ def _sent(request: openai.Request) -> dict[str, Any]:
     for name, data in request.files.items():
         form.add_field(name, io.BytesIO(data), filename=f"{name}.png", content_type="image/png")
     return {"data": form}
+
+
+def without(text: str, key: str) -> str:
+    """A text with "(key)" in place of a key, and of each part of it that has SECRET_LENGTH characters."""
+    least, kept, at = min(SECRET_LENGTH, len(key)), [], 0
+    while at < len(text):
+        end = at + least
+        is_key = end <= len(text) and text[at:end] in key
+        while is_key and end < len(text) and text[at : end + 1] in key:
+            end += 1
+        kept.append("(key)" if is_key else text[at])
+        at = end if is_key else at + 1
+    return "".join(kept)
 
 
 async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:

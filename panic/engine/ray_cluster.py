@@ -31,7 +31,7 @@ from panic.engine.pinning import num_cores, surroundings
 from panic.engine.ray_place import THREADS, Place
 from panic.engine.ray_worker import Actor, RayWorker, Work, first_line
 from panic.engine.serving import ServerSettings
-from panic.errors import ModelError, PanicError, UsageError
+from panic.errors import ModelError, UsageError
 from panic.models import registry
 from panic.store.provenance import packages, source_digest
 
@@ -118,9 +118,7 @@ class RayCluster:
         timeout_s: float | None,
     ) -> None:
         """Let all workers serve calls with these settings."""
-        for name, spec in settings.specs.items():
-            with contextlib.suppress(PanicError):  # one that is not called need not be here
-                self._fingerprints[name] = registry.fingerprint(spec)
+        self._fingerprints.update(registry.fingerprints_here(settings.specs))
         self._specs = pickle.dumps({name: settings.specs[name] for name in self._fingerprints})
         self._deliver = deliver
         for worker in self.workers:

@@ -18,7 +18,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -304,16 +304,16 @@ class RayWorker:
             if actor is not self._actor or number not in self._pending:
                 return
             if error is None:
-                self._pending.pop(number)
+                call = self._pending.pop(number)
         if error is not None:
             self._on_error(actor, number, error)
             return
         self.received_bytes += len(data)
-        result, is_leaving = pickle.loads(data)
-        for output in result.outputs:
-            if isinstance(output, Output) and isinstance(output.value, RemoteImage):
-                place = output.value.pixels
-                output.value.pixels = None if place is None else arrays[place]
+        try:
+            result, is_leaving = _read_answer(data, call, arrays)
+        except Exception as damage:  # bytes of another machine: whatever unpickling them raises
+            self._fail(number, CallError(kind="error", message=f"its answer cannot be read: {damage!r:.200}"))
+            return
         result.device = f"{result.device} on {actor.host}, node {actor.node[:8]}, worker {self._number}"
         with self._lock:
             self._take(actor, result.spans)
@@ -403,6 +403,21 @@ def _wired(item: Any, pixels: list[Any]) -> Any:
         return RemoteImage(size=item.size, encoded=encoded)
     pixels.append(reference)
     return RemoteImage(size=item.size, pixels=len(pixels) - 1)
+
+
+def _read_answer(data: bytes, call: Call, arrays: Sequence[Any]) -> tuple[CallResult, bool]:
+    """The result of a call, and whether its process has to end; images with what finds their pixels.
+
+    Raises whatever reading damaged bytes raises, ValueError for the result of another call.
+    """
+    result, is_leaving = pickle.loads(data)
+    if result.number != call.number:
+        raise ValueError("it is that of another call")
+    for output in result.outputs:
+        if isinstance(output, Output) and isinstance(output.value, RemoteImage):
+            place = output.value.pixels
+            output.value.pixels = None if place is None else arrays[place]
+    return result, bool(is_leaving)
 
 
 def first_line(error: BaseException) -> str:

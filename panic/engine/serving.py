@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -54,6 +54,8 @@ class ServerSettings:
     """What a worker must know to serve calls; picklable.
 
     hidden: variables of the environment that its process does not get. weights: what workers share.
+    fingerprints: what models were when the session began; one that is not any more is not served. digests:
+    of files, as far as the driver knows them.
     """
 
     device: str
@@ -65,6 +67,8 @@ class ServerSettings:
     memory: MemorySettings = field(default_factory=MemorySettings)
     hidden: tuple[str, ...] = ()
     weights: SharedWeights | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[tuple[str, int, int], str] = field(default_factory=dict)
 
 
 class CallServer:
@@ -76,6 +80,7 @@ class CallServer:
         self.settings = settings
         self.clock = clock or Clock("starting")
         pinning.ask_for_steady_kernels()
+        registry.learn_digests(settings.digests)
         self.device = open_device(settings.device)
         self._build_spec = build
         self._threads_before: int | None = None
@@ -100,7 +105,10 @@ class CallServer:
         )
 
     def _build(self, name: str) -> Model:
-        model = self._build_spec(self.settings.specs[name])
+        spec = self.settings.specs[name]
+        model = self._build_spec(spec)
+        if name in self.settings.fingerprints:  # hours may lie between the plan and the first call
+            registry.require_unchanged(spec, self.settings.fingerprints[name])
         if self.settings.threads and (torch := sys.modules.get("torch")):
             if self._threads_before is None:
                 self._threads_before = torch.get_num_threads()

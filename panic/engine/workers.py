@@ -406,6 +406,8 @@ def start_workers(
         reject_constant_images=config.reject_constant_images,
         memory=replace(memory, num_workers=num_workers),
         hidden=tuple(plan.secrets),
+        fingerprints=registry.fingerprints_here(specs),
+        digests=registry.known_digests(),
     )
     if config.executor == "ray":
         from panic.engine.ray_connection import RayDevice

@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.errors import PanicError, UsageError
+from panic.errors import PanicError, UsageError, require_utf8
 from panic.extraction.inputs import Item, readable
 from panic.models.detectors import unpack
 
@@ -109,6 +109,7 @@ def claim_output(path: Path) -> Features | None:
     if path.suffix != ".parquet":
         near = path / "features.parquet" if path.is_dir() else path.with_suffix(".parquet")
         raise UsageError(f"{path}: features are written as Parquet.", hint=f"-o {near}")
+    require_utf8(path.absolute())
     if path.is_dir() or path.is_symlink():
         raise UsageError(f"{path} is a {'link' if path.is_symlink() else 'folder'}; name a file.")
     if not path.exists():

@@ -37,6 +37,7 @@ import importlib.util
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -248,6 +249,25 @@ def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
         text = "\n\n".join(str(error) for error in missing)
         raise ModelMissing(f"what {len(missing)} models need is missing\n\n{text}")
     return found
+
+
+def fingerprints_here(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
+    """The fingerprints of those of several models that have one here, by name."""
+    found = {}
+    for name, spec in specs.items():
+        with suppress(PanicError):
+            found[name] = fingerprint(spec)
+    return found
+
+
+def require_unchanged(spec: ModelSpec, before: str) -> None:
+    """Raise ModelError where a model's fingerprint is not what it was: its files have been replaced since."""
+    if fingerprint(spec) != before:
+        raise ModelError(
+            f"{spec.name}: its files have changed since the session began, so it is another model",
+            hint="What was computed is stored. Put the former files back, or give the changed model a name of"
+            " its own.",
+        )
 
 
 def image_backend() -> str:

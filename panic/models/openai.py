@@ -11,10 +11,10 @@ not trusted: it is parsed within limits, and what is not as the protocol says ra
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,8 @@ IMAGE_TOKENS = 2048
 """At least so many tokens are reckoned for an image that is sent: more than common models take."""
 OVERHEAD_TOKENS = 64
 """Tokens of a chat template around the texts."""
+MOST_TOKENS = 10**9
+"""No request has taken so many: what claims more is no count. Sums of many counts stay within 64 bits."""
 MAX_NAME = 200
 THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
@@ -57,7 +59,7 @@ class Request:
 class Answer:
     """What a server said: the output, and about it as far as it told.
 
-    output: a text, an RGB image, a float32 vector (d,), or an OutputRejected.
+    output: a text, an image, a float32 vector (d,), or an OutputRejected.
     """
 
     output: Any
@@ -177,20 +179,27 @@ def _text(message: Any) -> Any:
 
 
 def _image(data: str, max_pixels: int) -> Any:
-    """An image within its limits; what it claims is known before it is decoded."""
+    """An image within its limits, in its own mode; what it claims is known before it is decoded."""
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=FORMATS)
+        file = io.BytesIO(base64.b64decode(data, validate=True))
+        with warnings.catch_warnings():  # of large images, which are refused below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=FORMATS)
         if image.width * image.height > max_pixels:
             return OutputRejected(
                 f"an image of {image.width} x {image.height}: at most {max_pixels:,} pixels"
             )
-        return image.convert("RGB")
-    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        if getattr(image, "n_frames", 1) > 1:
+            return OutputRejected("an image of several frames")
+        return image.copy()  # in its own mode: 16 bits keep their scale where they are checked
+    except MemoryError:
+        raise
+    except Exception:  # damaged bytes make Pillow raise many kinds
         raise BadAnswer("the answer holds no image that can be read") from None
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
 def _name(value: Any) -> str | None:

@@ -22,17 +22,19 @@ from panic.models.kinds import (
     earlier,
     fingerprint,
     fingerprints,
+    fingerprints_here,
     has_weights,
     is_invariant,
     is_present,
     is_remote,
     is_repeatable,
     lengths,
+    require_unchanged,
     secrets,
 )
 from panic.models.protocol import ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
-from panic.models.weights import count_parameters, files, size_bytes
+from panic.models.weights import count_parameters, files, known_digests, learn_digests, size_bytes
 
 __all__ = [
     "Names",
@@ -46,14 +48,18 @@ __all__ = [
     "files",
     "fingerprint",
     "fingerprints",
+    "fingerprints_here",
     "has_weights",
     "is_invariant",
     "is_present",
     "is_remote",
     "is_repeatable",
     "known",
+    "known_digests",
+    "learn_digests",
     "lengths",
     "parameter_problems",
+    "require_unchanged",
     "resolve",
     "resolver_of",
     "secrets",

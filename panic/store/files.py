@@ -28,6 +28,7 @@ from panic.store import migrate
 
 BUSY_TIMEOUT_S = 30.0
 CACHE_KIB = 64 * 1024
+FLAGS = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 CHECKPOINT_PAGES = 4000
 NETWORK_FILE_SYSTEMS = re.compile(
     r"(nfs\d?|cifs|smb\w*|afs|ncpfs|9p|ceph|lustre|gpfs|beegfs\w*|glusterfs|orangefs|pvfs2|davfs"
@@ -121,10 +122,7 @@ class Database:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All queries within see one state of the file, whatever is written meanwhile.
-
-        In a transaction they do so anyway.
-        """
+        """All queries within see one state of the file, as in a transaction they do anyway."""
         if self.connection.in_transaction:
             yield
             return
@@ -157,9 +155,14 @@ class Database:
         self.connection.close()
 
 
-def _connect(path: Path, query: str) -> apsw.Connection:
-    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = apsw.Connection(f"file:{quote(os.fsencode(path.absolute()))}?{query}", flags=flags)
+def address(path: Path, query: str) -> str:
+    """A file as SQLite's URIs name it, also where its name is no UTF-8."""
+    return f"file:{quote(os.fsencode(path.absolute()))}?{query}"
+
+
+def connect(path: Path, query: str = "mode=rwc") -> apsw.Connection:
+    """A connection to a file that need not be trusted, and the query of its URI."""
+    connection = apsw.Connection(address(path, query), flags=FLAGS)
     connection.set_busy_timeout(int(BUSY_TIMEOUT_S * 1000))
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
@@ -168,7 +171,7 @@ def _connect(path: Path, query: str) -> apsw.Connection:
 
 
 def _open_writer(path: Path, synchronous: str) -> apsw.Connection:
-    connection = _connect(path, "mode=rwc")
+    connection = connect(path, "mode=rwc")
     try:
         if connection.readonly("main"):  # SQLite's silent answer to missing permission
             raise apsw.ReadOnlyError("no permission")
@@ -218,7 +221,7 @@ def _open_reader(path: Path) -> apsw.Connection:
 
 
 def _prepared_reader(path: Path, query: str) -> apsw.Connection:
-    connection = _connect(path, query)
+    connection = connect(path, query)
     try:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
@@ -245,7 +248,7 @@ def copy_file(path: Path, to: Path) -> None:
         translated(path),
         contextlib.closing(_open_reader(path)) as source,
         translated(to),
-        contextlib.closing(apsw.Connection(str(to))) as target,
+        contextlib.closing(connect(to)) as target,
         target.backup("main", source, "main") as copy,
     ):
         copy.step()

@@ -145,7 +145,9 @@ def verify(message: bytes, signature: str, author: str, at: float, allowed_signe
 
 
 def require_signers(path: Path) -> None:
-    """Raise UsageError unless an allowed-signers file can be read."""
+    """Raise UsageError unless an allowed-signers file can be read, as often as there are signatures."""
+    if path.is_fifo():  # nobody may ever write into a FIFO
+        raise UsageError(f"{path} is a pipe.", hint="What a pipe holds can be read once: write a file of it.")
     try:
         with path.open("rb"):
             pass

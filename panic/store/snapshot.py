@@ -16,14 +16,15 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import apsw
 
 from panic.errors import ConflictError, NotAStore, PanicError, StoreCorrupt, StoreError
 from panic.store import reading
 from panic.store.files import (
+    FLAGS,
     Database,
+    address,
     give_lock_back,
     has_content,
     log_of,
@@ -238,8 +239,7 @@ def _replace(part: Path) -> None:
 
 def _connect(path: Path, query: str) -> apsw.Connection:
     """A connection to a file that nobody else knows: without locks, which network file systems may lack."""
-    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    return apsw.Connection(f"file:{quote(os.fsencode(path.absolute()))}?vfs=unix-none&{query}", flags=flags)
+    return apsw.Connection(address(path, f"vfs=unix-none&{query}"), flags=FLAGS)
 
 
 def _prove(path: Path, tell: Tell) -> None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import apsw
 
 from panic.store import reading
-from panic.store.files import network_file_system
+from panic.store.files import connect, network_file_system
 from panic.store.store import Store
 
 Taken = TypeVar("Taken")
@@ -108,11 +108,9 @@ def _open(path: Path) -> apsw.Connection:
     """Raises apsw.Error where that cannot be; a file of another kind is removed first."""
     if path.is_symlink():
         raise apsw.CantOpenError(f"{path} is a link")
-    connection = apsw.Connection(str(path))
+    connection = connect(path)
     try:
         connection.set_busy_timeout(1_000)
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.execute("PRAGMA synchronous=OFF")
         schema = "SELECT CAST(sql AS BLOB) FROM sqlite_schema ORDER BY rowid"  # damaged texts are no UTF-8
         found = [sql for (sql,) in connection.execute(schema)]

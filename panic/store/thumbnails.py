@@ -19,7 +19,7 @@ import apsw
 
 from panic.store import contents
 from panic.store.codec import decode_image
-from panic.store.files import network_file_system
+from panic.store.files import connect, network_file_system
 from panic.store.store import Store
 
 NAME = "thumbnails.sqlite"
@@ -107,11 +107,9 @@ def _open(folder: Path) -> apsw.Connection | None:
             if path.is_symlink():
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = apsw.Connection(str(path))
+            connection = connect(path)
             try:
                 connection.set_busy_timeout(200)
-                connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-                connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=OFF")
                 connection.execute("PRAGMA cache_size=-4096")

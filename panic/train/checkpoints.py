@@ -50,12 +50,27 @@ class Checkpoints:
         return read(path) if path.exists() else None
 
     def save(self, state: dict[str, Any], step: int, score: float | None = None) -> None:
-        """Write a checkpoint; with a validation loss (`score`) it may become the best."""
+        """Write a checkpoint; with a validation loss (`score`) it may become the best.
+
+        Raises PanicError where the folder has gone, or the file cannot be written.
+        """
         if not self.is_writer:
             return
+        if not (self.folder / "recipe.json").exists():
+            raise PanicError(
+                f"{self.folder} was removed or replaced during the training.",
+                hint="Put it back if you moved it, and run the same command again.",
+            )
         path = self.folder / f"step-{step:08d}.pt"
         partial = path.with_suffix(".partial")
-        torch.save(state, partial)
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # what torch makes of a full disk
+            partial.unlink(missing_ok=True)
+            raise PanicError(
+                f"{path} cannot be written ({str(error).split(chr(10), 1)[0]}).",
+                hint="Is the disk full? The checkpoints before it are kept, and the same command goes on.",
+            ) from error
         partial.replace(path)
         if score is not None and score < self._lowest():
             _link(path, self.folder / "best.pt")

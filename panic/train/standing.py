@@ -63,7 +63,7 @@ def standing_of(folder: Path) -> Standing:
     loss, evaluation = _last_row(folder / "loss.csv"), _last_row(folder / "evaluation.csv")
     best = None
     with contextlib.suppress(*UNREADABLE):
-        found = json.loads((folder / "best.json").read_bytes())
+        found = json.loads(_content(folder / "best.json"))
         best = (int(found["step"]), float(found["loss"]))
     return Standing(
         step=int(max(filter(math.isfinite, (one.get("step", 0.0) for one in (loss, evaluation))), default=0)),
@@ -78,6 +78,13 @@ def saved_step(folder: Path) -> int | None:
     """Return the step of the newest checkpoint in a folder; None where there is none."""
     found = [path.stem.removeprefix("step-") for path in folder.glob("step-*.pt")]
     return max((int(step) for step in found if step.isdecimal()), default=None)
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds. Raises OSError for what is none: of a pipe there is no end."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.read_bytes()
 
 
 def _last_row(path: Path) -> dict[str, float]:
@@ -99,7 +106,7 @@ def _last_row(path: Path) -> dict[str, float]:
 def _sessions(path: Path) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     with contextlib.suppress(OSError):
-        for line in path.read_bytes().splitlines():
+        for line in _content(path).splitlines():
             with contextlib.suppress(*UNREADABLE):  # a kill may have cut the last one
                 session = json.loads(line)
                 found.append(session | {name: float(session[name]) for name in ("began_at", "ended_at")})
@@ -110,7 +117,7 @@ def begin_session(folder: Path, session: Mapping[str, Any]) -> None:
     """Keep that a session began; one that was killed before it is over now, when it was last heard of."""
     path = folder / SESSION
     with contextlib.suppress(*UNREADABLE):
-        killed, heard_at = dict(json.loads(path.read_bytes())), path.stat().st_mtime
+        killed, heard_at = dict(json.loads(_content(path))), path.stat().st_mtime
         ended = [_key(one) for one in _sessions(folder / SESSIONS)]
         if _key(killed) not in ended:  # a kill may have come between its end there and its removal here
             _append(folder / SESSIONS, {**killed, "ended_at": heard_at, "step": None, "state": KILLED})

@@ -144,6 +144,10 @@ class _Loaded:
         self._files, self.revision = files, store.revision
         return store
 
+    def forget(self) -> None:
+        """Let go of the experiment that was loaded last."""
+        self._evidence = None
+
     def evidence(self, store: Store, experiment: str, **how: Any) -> Evidence:
         """What answers about an experiment rest on."""
         from panic.analysis.evidence import Evidence
@@ -170,7 +174,7 @@ def _files(path: str) -> tuple[int, ...]:
 
 def _list(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
     """The questions that there are: name, title, what each is about."""
-    from panic.analysis.answers import named
+    from panic.analysis.questions import named
 
     found = []
     for name, one in named().items():
@@ -183,7 +187,7 @@ def _question(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[s
     """The figures of a question: titles, sentences, caveats, and charts as Vega-Lite (JSON)."""
     from panic.analysis.answers import find
     from panic.analysis.charts import spec
-    from panic.analysis.questions import ask
+    from panic.analysis.questions import QUESTIONS, ask
 
     question = find(asked["question"])
     evidence = loaded.evidence(store, asked["experiment"])
@@ -198,12 +202,14 @@ def _question(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[s
         }
         for figure in ask(question, evidence)
     ]  # fmt: skip
+    if question not in QUESTIONS:
+        loaded.forget()  # code of others may have changed the frames that it was given
     return {"figures": found}
 
 
 def _table(answer: Any) -> dict[str, Any]:
     """The first part of an answer: names of columns, at most MOST_ROWS rows as texts, how many there are."""
-    from panic.analysis.answers import parts
+    from panic.analysis.parts import parts
 
     if answer is None:
         return {"columns": [], "rows": [], "total": 0}

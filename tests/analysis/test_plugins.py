@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from panic.analysis import load, nulls
+from panic.analysis.answers import answers, find
+from panic.analysis.checks import AnalysisError
 from panic.analysis.null_runs import write_nulls
-from panic.analysis.questions import QUESTIONS, UNCOUNTED, ask, questions
+from panic.analysis.questions import QUESTIONS, UNCOUNTED, ask, named, questions
 from panic.analysis.report import render
 from panic.errors import UsageError
 from panic.store import reading
+from panic.view import worker
 from tests.referee.__main__ import main as referee
 from tests.referee.counting import Round, judged, rulings
 from tests.referee.designs import DESIGNS
@@ -105,3 +108,161 @@ def test_one_that_cannot_be_loaded_is_named(added):
     added("[panic.questions]\nodd = nowhere_at_all\n")
     with pytest.raises(UsageError, match=r"odd \(nowhere_at_all\) of panic.questions cannot be loaded"):
         questions()
+
+
+CARELESS = """
+print("imported")
+
+class Careful:
+    TITLE, CAVEAT = "A careful one", {"": "None."}
+    views = staticmethod(lambda evidence: [None])
+    table = staticmethod(lambda evidence, view=None: evidence.data.runs.select("run"))
+    sentence = staticmethod(lambda answer: f"There are {len(answer)}.")
+
+    @staticmethod
+    def chart(answer):
+        import altair as alt
+        return {"": alt.Chart(alt.InlineData(values=answer.to_dicts())).mark_point()}
+
+class Raises(Careful):
+    @staticmethod
+    def table(evidence, view=None):
+        print("on its way")
+        return {}["no such key \\ud800"]
+
+class Unspeakable(Careful):
+    @staticmethod
+    def table(evidence, view=None):
+        class Odd(Exception):
+            def __str__(self): raise ValueError
+        raise Odd
+
+class Leaves(Careful):
+    @staticmethod
+    def table(evidence, view=None): raise SystemExit(0)
+
+class Number(Careful):
+    table = staticmethod(lambda evidence, view=None: 7)
+
+class Unsure(Careful):
+    views = staticmethod(lambda evidence: 1 / 0)
+
+class Nowhere(Careful):
+    views = staticmethod(lambda evidence: ["no view"])
+
+class Blank(Careful):
+    chart = staticmethod(lambda answer: None)
+
+class Large(Careful):
+    @staticmethod
+    def chart(answer):
+        import altair as alt
+        return alt.Chart(alt.InlineData(values=["x" * 2**24])).mark_point()
+
+class Silent(Careful):
+    sentence = staticmethod(lambda answer: None)
+
+class Endless(Careful):
+    sentence = staticmethod(lambda answer: "x" * 20_000)
+
+class Halfway:
+    TITLE = "No question"
+    table = staticmethod(lambda evidence, view=None: None)
+
+class Nameless(Careful):
+    TITLE = 3
+
+def grow(values, rng):
+    values *= 0
+    return values[:-1]
+
+def infinite(values, rng): return values + float("inf")
+def fail(values, rng): raise KeyError("lost")
+"""
+TOLD = {
+    "raises": "raises, which another package adds, failed: KeyError: 'no such key \\ud800'",
+    "unspeakable": "unspeakable, which another package adds, failed: careless.",
+    "leaves": "leaves, which another package adds, failed: SystemExit: 0",
+    "number": "what number, which another package adds, gives is no answer, but a int",
+    "unsure": "unsure, which another package adds, failed: ZeroDivisionError: division by zero",
+    "nowhere": "nowhere, which another package adds, is asked under what is no view",
+    "blank": "blank, which another package adds, failed: AttributeError",
+    "large": "a chart of large, which another package adds, has 16,777,",
+    "silent": "what silent, which another package adds, gives is no sentence, but a NoneType",
+    "endless": "what endless, which another package adds, gives is no sentence, but a str",
+}
+
+
+@pytest.fixture
+def careless(added: Callable[[str], None], tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
+    """Entry points of a careless package, a line each."""
+    (tmp_path / "careless.py").write_text(CARELESS)
+    yield lambda group, lines: added(f"[{group}]\n{lines}\n")
+    sys.modules.pop("careless", None)
+
+
+def test_a_question_that_fails_says_so_in_its_place_and_the_others_are_answered(full, careless, capsys):
+    careless("panic.questions", "\n".join(f"{name} = careless:{name.title()}" for name in ["careful", *TOLD]))
+    figures = {name: ask(one, full.evidence) for name, one in named().items() if name in ("careful", *TOLD)}
+    (good,) = figures.pop("careful")
+    assert (good.sentence, good.missing, len(good.specs)) == ("There are 3.", "", 1)
+    for name, (figure,) in figures.items():
+        assert TOLD[name].lower() in figure.missing.lower()
+        assert figure.title == "A careful one"
+        (answer, *_) = answers(find(name), full.evidence)
+        assert (answer.missing == "") is (name in ("blank", "large", "silent", "endless"))
+    html = render(full.store, reading.experiment(full.store, "demo"))
+    assert html.count("<h2>A careful one</h2>") == 1 + len(TOLD)
+    assert "There are 3." in html
+    assert "<h2>The longest" not in html
+    out, err = capsys.readouterr()
+    assert out == "", "stdout is for answers"
+    assert "imported" in err
+    assert "on its way" in err
+
+
+@pytest.mark.parametrize("name", ["halfway", "nameless"])
+def test_what_is_no_question_is_named(careless, name):
+    careless("panic.questions", f"{name} = careless:{name.title()}")
+    with pytest.raises(UsageError, match=f"{name} is no question"):
+        questions()
+
+
+@pytest.mark.parametrize("name", ["../up", "two words", "\x1b[2J", "x" * 101])
+def test_a_name_that_no_command_line_can_hold_is_refused(careless, name):
+    careless("panic.questions", f"{name} = careless:Careful")
+    with pytest.raises(UsageError, match="a name has letters"):
+        questions()
+
+
+def test_a_name_that_is_taken_stays_with_its_first(careless, full, caplog):
+    careless("panic.questions", "time = careless:Raises\ncareful = careless:Careful")
+    assert find("time") in QUESTIONS
+    assert len(questions()) == len(QUESTIONS) + 1
+    assert caplog.text.count("time (careless:Raises) of panic.questions is left out: the name is taken") == 1
+
+
+def test_null_models_that_fail_are_told_and_leave_the_vectors_as_they_are(bench, careless):
+    careless("panic.nulls", "grow = careless:grow\ninfinite = careless:infinite\nfail = careless:fail")
+    bench.walk("abc", seed=-1)
+    bench.embed({letter: np.eye(3)[i] for i, letter in enumerate("abc")})
+    for kind, told in (
+        ("grow", "have the shape"),
+        ("infinite", "hold NaN or infinity"),
+        ("fail", "KeyError"),
+    ):
+        with pytest.raises(AnalysisError, match=f"no null model {kind} of demo can be made.*{told}"):
+            write_nulls(bench.store, "demo", kind)
+    data = load(bench.store, "demo")
+    np.testing.assert_array_equal(data.trajectory(data.runs["run"][0], "embed", "text"), np.eye(3))
+
+
+def test_a_page_works_with_nothing_that_code_of_others_has_held(full, careless):
+    """The process of the view keeps what it has loaded; an added question may change it in place."""
+    careless("panic.questions", "careful = careless:Careful")
+    loaded, asked = worker._Loaded(), {"experiment": "demo"}
+    worker._question(full.store, {**asked, "question": "time"}, loaded)
+    assert loaded._evidence is not None
+    found = worker._question(full.store, {**asked, "question": "careful"}, loaded)
+    assert found["figures"][0]["sentence"] == "There are 3."
+    assert loaded._evidence is None

@@ -109,7 +109,7 @@ def test_questions_are_listed(panic: Invoke) -> None:
 
 
 def test_the_names_that_a_shell_completes_are_those_of_the_questions() -> None:
-    from panic.analysis.answers import named
+    from panic.analysis.questions import named
 
     assert complete_question("") == sorted(named())
     assert complete_question("dr") == ["drift"]

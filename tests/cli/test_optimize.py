@@ -172,6 +172,34 @@ def test_values_and_whole_numbers_are_written_as_configs_have_them(panic: Invoke
         assert models["draw"]["size"] in range(16, 21)
 
 
+REMOVING = """
+from pathlib import Path
+from panic.models.synthetic import TextToImage
+
+class Draw:
+    modality_in, modality_out, size_bytes = "text", "image", 0
+    def load(self, device): self.model = TextToImage(states=5, size=16)
+    def invoke(self, inputs, seeds):
+        for file in Path("panic-store", "studies").glob("*.journal"):
+            {act}
+        return self.model.invoke(inputs, seeds)
+"""
+
+
+@pytest.mark.parametrize("act", ["file.unlink()", "file.rename('x'); Path(file).write_bytes(b'')"])
+def test_a_study_that_goes_while_it_is_worked_on_is_told(panic: Invoke, tmp_path: Path, act: str) -> None:
+    """Its trials were written into a new file, which had no study; the next call began another one."""
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    (tmp_path / "removing.py").write_text(REMOVING.format(act=act))
+    config = write(tmp_path)
+    config.write_text(config.read_text().replace(DRAW, '"python:removing.py:Draw"}'))
+    done = panic("optimize", config, "--maximise", "entropy", "--trials", "2")
+    assert done.exit_code == 1
+    assert "look.journal was removed or replaced while it was worked on" in done.stderr
+    [one] = trials(panic)
+    assert (one["name"], one["state"]) == ("look-trial-0000", "complete")
+
+
 @pytest.mark.slow
 def test_a_bad_trial_is_pruned_and_keeps_what_it_has(panic: Invoke, tmp_path: Path) -> None:
     """Good ones take long enough to be heard of in their middle: else nothing is known to compare with."""

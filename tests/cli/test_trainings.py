@@ -360,5 +360,6 @@ def test_a_damaged_file_beside_a_model_ended_its_training(tmp_path: Path, name: 
 
 
 def test_a_pipe_in_the_place_of_a_journal_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "loss.csv")
+    for name in ("loss.csv", "evaluation.csv", "best.json", "sessions.jsonl", "session.json"):
+        os.mkfifo(tmp_path / name)
     assert standing_of(tmp_path).loss is None

@@ -82,6 +82,14 @@ def test_a_job_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert load(job.folder) == job
     with pytest.raises(UsageError, match="has no job"):
         load(tmp_path / "nowhere")
+    (job.folder / "tasks" / "0001.state").write_bytes(b"running on \xff")
+    os.mkfifo(job.folder / "tasks" / "0002.state")
+    assert (job.state(1), job.state(2)) == ("running on \ufffd", "")
+    (job.folder / "job.json").unlink()
+    os.mkfifo(job.folder / "job.json")
+    with pytest.raises(UsageError, match="is none of panic slurm"):
+        load(job.folder)
+    (job.folder / "job.json").unlink()
     (job.folder / "job.json").write_text("[]")
     with pytest.raises(UsageError, match="is none of panic slurm"):
         load(job.folder)

@@ -390,6 +390,19 @@ def test_lost_pixels_are_read_from_the_store_and_other_errors_are_the_calls_own(
     assert scene.worker.is_ready
 
 
+def test_an_answer_that_cannot_be_read_or_is_of_another_call_is_one_that_failed() -> None:
+    """It ended the thread of the cluster, and with it the session."""
+    scene = Scene().started()
+    scene.submit(1, 2, 3)
+    scene.cluster.answer(b"no pickle")
+    scene.cluster.answer(answer_of(7, Rejected("x")))
+    assert [(number, kind) for number, kind, _ in scene.fates] == [(1, "error"), (2, "error")]
+    assert all(told.startswith("its answer cannot be read: ") for *_, told in scene.fates)
+    scene.cluster.answer(answer_of(3, Rejected("x")))
+    assert scene.delivered[-1].number == 3
+    assert scene.worker.is_ready
+
+
 def test_a_call_that_takes_too_long_ends_its_actor() -> None:
     scene = Scene(timeout_s=9.0).started()
     handle = scene.cluster.handles[0]

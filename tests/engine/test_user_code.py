@@ -12,7 +12,7 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.errors import ModelError
+from panic.errors import ConflictError, ModelError
 from panic.store import Store, check, reading
 from panic.store.dump import dump
 from tests.engine.conftest import make_config
@@ -259,3 +259,40 @@ def test_a_bar_of_a_users_is_drawn_where_nobody_reads_stderr_any_more(tmp_path: 
     )
     os.close(writer)
     assert done.stdout == "complete\n"
+
+
+CHANGING = """
+import os
+from pathlib import Path
+
+IS_FIRST = True
+
+class Changing:
+    modality_in, modality_out, size_bytes = "text", "text", 0
+    def load(self, device): pass
+    def invoke(self, inputs, seeds):
+        if IS_FIRST:
+            file = Path(__file__)
+            file.write_text(file.read_text().replace("IS_FIRST = True", "IS_FIRST = False"))
+            os._exit(7)
+        return [text + " by the changed file" for text in inputs]
+"""
+
+
+def test_a_file_that_changes_during_a_session_gives_nothing_under_the_name_of_the_former_one(
+    tmp_path: Path,
+) -> None:
+    """A process that began later, or again, read it anew: its results were stored as the former model's."""
+    file = tmp_path / "changing.py"
+    file.write_text(CHANGING)
+    values = {"networks": [["changes"]], "models": {"changes": {"base": f"python:{file}:Changing"}}}
+    config = ExperimentConfig.model_validate(
+        {"name": "x", "prompts": ["a"], "seeds": [-1], "max_length": 2, "device": "cpu", **values}
+    )
+    with pytest.raises(ModelError, match="changes: its files have changed since the session began"):
+        run(config, tmp_path / "store")
+    with Store(tmp_path / "store") as store:
+        assert store.db.value("SELECT count(*) FROM invocation") == 0
+    file.write_text(CHANGING.replace("IS_FIRST = True", "IS_FIRST = False").replace("changed", "new"))
+    with pytest.raises(ConflictError):
+        run(config, tmp_path / "store")

@@ -28,6 +28,7 @@ FAULTS: dict[str, Fault] = {
     "clock": interruptions.clock_jumps,
     "configs": fuzzing.configs,
     "commands": fuzzing.command_lines,
+    "values": fuzzing.values,
     "stores": fuzzing.stores,
 }
 

@@ -41,6 +41,27 @@ QUICK = [
 LINE_VALUES = [
     *("latest", "faults", "1", "99", "0", "-5", "1e9", "x.png", "config.yaml", "KEY=1", "max_length=2")
 ]
+MISFITS = 40
+LASTING = ("view", "report", "evaluate", "train", "optimize", "diagrams", "verify")
+"""What takes seconds with any values, or goes on until it is stopped."""
+MISFITTING = [
+    *("", "-", "folder", "fifo", "/dev/zero", "/dev/full", "nul", "loop", "..", "/", "9" * 5000, "-1", "-0"),
+    *(
+        "nan",
+        "inf",
+        "1e999",
+        "n" * 300,
+        "x" * 70_000,
+        os.fsdecode(b"\xff\xfe"),
+        "a\x1b[2Jb",
+        "\u202e",
+        "a\nb",
+    ),
+    *("~nobody/x", "%s", "{}", "'", ",", "=", "a=b", "\u00b2", "1_0", "0x10", "config.yaml", "latest"),
+]
+FITTING = {"config": "config.yaml", "configs": "config.yaml", "question": "time", "kinds": "shuffled"} | {
+    "query": "state", "shell": "bash", "source": "panic-store", "sources": "panic-store"
+}  # fmt: skip
 COMMANDS = [
     *(["list"], ["status"], ["stuck"], ["check"], ["dump"], ["cache", "stats"], ["show", "--run", "1"]),
     *(["show"], ["show", "--config"], ["images", "--run", "1", "-o", "OUT"], ["resume", "--dry-run"]),
@@ -139,6 +160,54 @@ def _command_line(chance: random.Random) -> list[str]:
             is_flag = getattr(parameter, "is_flag", False)
             line += [chance.choice(parameter.opts), *([] if is_flag and chance.random() < 0.9 else [value])]
     return line
+
+
+def values(folder: Path, chance: random.Random, whole: Path) -> str:
+    """Every command with values that no option or argument of it is made for: an answer each time."""
+    here = folder / "here"
+    shutil.copytree(whole, here / "panic-store")
+    (here / "folder").mkdir()
+    (here / "nul").write_bytes(b"\0" * 3000)
+    (here / "config.yaml").write_text(yaml.safe_dump(tried.CONFIG))
+    os.mkfifo(here / "fifo")
+    (here / "loop").symlink_to("loop")
+    before, around, environment = Path.cwd(), sorted(folder.iterdir()), dict(os.environ)
+    os.chdir(here)
+    codes: Counter[int] = Counter()
+    try:
+        for _ in range(MISFITS):
+            line = _misfit(chance)
+            done = CliRunner().invoke(app, line)
+            told = [part[:60] for part in line]
+            assert done.exit_code in (0, 1, 2), (told, done.exit_code, done.exception)
+            assert "-v shows the traceback" not in done.stderr, (told, done.stderr[-500:])
+            assert done.exit_code == 0 or done.output.strip(), (told, "says nothing")
+            assert done.output.replace("\n", "").replace("\t", "").isprintable(), (told, done.output[-500:])
+            assert sorted(folder.iterdir()) == around, (told, "something was written outside")
+            codes[done.exit_code] += 1
+    finally:
+        os.chdir(before)
+        os.environ.clear()
+        os.environ.update(environment)
+    return f"{MISFITS} command lines with one value that does not fit, exit codes {dict(codes)}"
+
+
+def _misfit(chance: random.Random) -> list[str]:
+    """A command whose arguments fit, but for one option or argument."""
+    commands = click_commands()
+    name = chance.choice([name for name in commands if name not in (*LASTING, "cache")])
+    parameters = [one for one in commands[name].params if not getattr(one, "is_flag", False)]
+    odd = chance.choice([one.name for one in parameters])
+    line, arguments = [name], []
+    for parameter in commands[name].params:
+        value = chance.choice(MISFITTING) if parameter.name == odd else FITTING.get(parameter.name, "latest")
+        if parameter.param_type_name == "argument":
+            arguments += [value] if parameter.required or parameter.name == odd else []
+        elif parameter.name == odd:
+            line += [parameter.opts[0], value]
+        elif "--dry-run" in parameter.opts:
+            line.append("--dry-run")
+    return [*line, "--", *arguments]
 
 
 @cache

@@ -50,7 +50,7 @@ def test_promises_hold(kind: str, seed: int, scratch: Path) -> None:
             ("reader", 1),
             ("memory", 2),
         ),
-        *(("disk", 2), ("power", 6), ("configs", 5), ("commands", 5), ("stores", 60)),
+        *(("disk", 2), ("power", 6), ("configs", 5), ("commands", 5), ("values", 5), ("stores", 60)),
     ],
 )
 @pytest.mark.timeout(600)
@@ -67,6 +67,7 @@ def test_promises_hold_for_longer(kind: str, cases: int, scratch: Path) -> None:
         ("power", 200),
         ("configs", 250),
         ("commands", 50),
+        ("values", 250),
         ("stores", 2000),
         ("clock", 10),
         ("memory", 20),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from panic.engine.contents import Output, finish
 from panic.errors import OutputRejected
 from panic.models import endpoints, openai, registry
-from panic.models.protocol import ModelSpec
+from panic.models.protocol import Modality, ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems
 
 CHAT = {"base": "openai:tiny", "base_url": "http://localhost:8000/v1", "task": "text-to-text"}
@@ -160,6 +162,41 @@ def test_images_have_limits_and_urls_are_not_followed() -> None:
     assert isinstance(answer(spec, {"data": [{"url": "http://localhost/x.png"}]}).output, OutputRejected)
     with pytest.raises(openai.BadAnswer):
         answer(spec, {"data": [{"b64_json": "not base64!"}]})
+
+
+def drawn(image: Image.Image, kind: str = "PNG", **how: Any) -> Any:
+    out = io.BytesIO()
+    image.save(out, kind, **how)
+    body = {"data": [{"b64_json": base64.b64encode(out.getvalue()).decode()}]}
+    return answer(spec_of(task="text-to-image"), body).output
+
+
+def test_images_of_16_bits_keep_their_scale_and_none_is_clipped() -> None:
+    """What was not RGB was converted before it was checked: a grey of 40,000 of 65,535 became white."""
+    grey = Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16))
+    made = finish(drawn(grey), Modality.IMAGE, False)
+    assert isinstance(made, Output)
+    assert (made.value.mode, made.value.getpixel((0, 0))) == ("RGB", (156, 156, 156))
+    for mode in ("L", "RGBA", "P", "1"):
+        assert isinstance(finish(drawn(Image.new(mode, (4, 4))), Modality.IMAGE, False), Output)
+    moving = drawn(Image.new("L", (4, 4)), save_all=True, append_images=[Image.new("L", (4, 4), 9)])
+    assert isinstance(moving, OutputRejected)
+    assert moving.message == "an image of several frames"
+
+
+def test_an_image_that_is_too_large_is_refused_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = drawn(Image.new("1", (10_000, 9_500)))
+    assert isinstance(found, OutputRejected)
+    assert found.message == "an image of 10000 x 9500: at most 16,777,216 pixels"
+
+
+def test_counts_that_no_request_can_have_are_none() -> None:
+    """A server that claims 2^53 tokens each time took the sum beyond what the store can hold."""
+    body = {"choices": [{"message": {"content": "a"}}]}
+    for count, kept in ((10**9, 10**9), (10**9 + 1, None), (2**53 - 1, None), (-1, None), (1.0, None)):
+        assert answer(spec_of(), {**body, "usage": {"prompt_tokens": count}}).input_tokens == kept
 
 
 def test_a_request_takes_no_more_tokens_than_reckoned() -> None:

@@ -12,9 +12,8 @@ from multiprocessing import get_context
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from panic.analysis.answers import named
 from panic.analysis.checks import AnalysisError
-from panic.analysis.questions import stuck
+from panic.analysis.questions import named, stuck
 from panic.errors import NotFound
 from tests.referee.designs import DESIGNS
 from tests.referee.keeping import Kept, Ruled

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from panic.analysis.answers import named
 from panic.analysis.evidence import Evidence
+from panic.analysis.questions import named
 from panic.errors import UsageError
 from panic.store.codec import decode_image, image_digest
 from tests.referee import counting

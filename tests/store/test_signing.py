@@ -163,6 +163,13 @@ def test_what_cannot_be_signed_is_done_unsigned_where_nobody_is_asked(
     assert len(caplog.messages) == 1
 
 
+def test_a_pipe_that_nobody_writes_into_is_no_file_of_signers(tmp_path: Path) -> None:
+    """It was opened, and `panic check` waited for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is a pipe"):
+        signing.require_signers(tmp_path / "pipe")
+
+
 def test_allowed_signers_are_in_a_file_that_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: Is a directory") as raised:
         signing.require_signers(tmp_path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from panic.errors import ConflictError, PanicError
 from panic.train.checkpoints import Checkpoints
@@ -44,3 +47,29 @@ def test_a_damaged_journal_ends_a_training_with_an_answer(tmp_path: Path) -> Non
     (tmp_path / "loss.csv").write_text("step,loss\n1," + "x" * 200_000)
     with pytest.raises(PanicError, match=r"loss\.csv is no CSV file"):
         Journal(tmp_path, is_writer=True).forget_after(3)
+
+
+def test_a_folder_that_goes_during_a_training_is_told(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "m.training", {"steps": 1}, keep_last=1)
+    kept.save({"step": 1}, 1)
+    shutil.rmtree(tmp_path / "m.training")
+    for _ in range(2):
+        with pytest.raises(PanicError, match="was removed or replaced during the training"):
+            kept.save({"step": 2}, 2)
+        (tmp_path / "m.training").mkdir(exist_ok=True)
+    assert list((tmp_path / "m.training").iterdir()) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_leaves_those_before(tmp_path: Path) -> None:
+    """Torch raises a RuntimeError about its container where a disk is full, or a file may not grow."""
+    kept = Checkpoints(tmp_path / "m.training", {"steps": 1}, keep_last=2)
+    kept.save({"step": 1}, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(PanicError, match=r"step-00000002\.pt cannot be written"):
+            kept.save({"step": 2, "weights": torch.zeros(200_000)}, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert kept.latest() == {"step": 1}
+    assert not list(kept.folder.glob("*.partial"))

@@ -20,7 +20,8 @@ figure, add one file here and one line in QUESTIONS. The file, from top to botto
 `panic/analysis/charts`. Other packages add questions by an entry point of the group "panic.questions", which
 names such a module (or an object with these attributes); theirs come last. Of ours it is counted how often
 each sentence is false (`tests/referee`: a question without a predicate fails the tests); of theirs nothing is
-demanded but that they can be loaded, and the caveat says that nobody counted; they can bring predicates.
+demanded but that they can be loaded, and the caveat says that nobody counted; they can bring predicates. One
+that fails says so in its place (`panic.analysis.added`).
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 from threadpoolctl import threadpool_limits
 
+from panic.analysis.added import AddedQuestion
 from panic.analysis.charts import spec
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, undirected
@@ -168,12 +171,21 @@ OF_ALL_RUNS: tuple[Question, ...] = (time, stuck)
 """The questions that are answered from all runs, however many, and not from those of `Evidence.data`."""
 
 
+def named() -> dict[str, Question]:
+    """Every question by its name: ours by that of the module, in the order of the page, then added ones.
+
+    UsageError, naming the entry point, for one that cannot be loaded.
+    """
+    ours = {cast(ModuleType, one).__name__.rpartition(".")[2]: one for one in QUESTIONS}
+    return {**ours, **{name: AddedQuestion(name, own) for name, own in added(GROUP, ours)}}
+
+
 def questions() -> list[Question]:
     """The questions of this package in the order of the page, then those that other packages add.
 
     UsageError, naming the entry point, for one that cannot be loaded.
     """
-    return [*QUESTIONS, *(question for _, question in added(GROUP))]
+    return list(named().values())
 
 
 def ask(question: Question, evidence: Evidence) -> list[Figure]:
@@ -191,7 +203,7 @@ def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure
         answer = question.table(evidence, view)
         if answer is None:
             return None
-        charts = question.chart(answer)
+        charts, said = question.chart(answer), question.sentence(answer)
     except (AnalysisError, NotFound) as error:
         text = error.message[:1].upper() + error.message[1:]
         return Figure(title=title, missing=f"{text if text.endswith('.') else f'{text}.'} {zeros}".strip())
@@ -202,7 +214,7 @@ def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure
         title=title,
         answer=answer,
         charts=charts if isinstance(charts, Mapping) else {"": charts},
-        sentence=f"{question.sentence(answer)} {zeros}".strip(),
+        sentence=f"{said} {zeros}".strip(),
         caveat=" ".join(filter(None, [_of(question.CAVEAT, view), rests_on, uncounted])),
     )
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from panic.config.fields import MAX_COUNT, MAX_SEED
-from panic.errors import NotFound, UsageError, nearest, nearest_path
+from panic.errors import NotFound, UsageError, nearest, nearest_path, require_utf8
 
 FIELDS = ("run", "step", "text", "image", "network", "model", "prompt", "seed", "repeat")
 """What a row can say; `columns` tells what that is called in a file."""
@@ -260,6 +260,7 @@ def _lines(file: BinaryIO | TextIO) -> Iterator[Any]:
 def _parquet(path: Path, problems: list[str]) -> Lines:
     import polars
 
+    require_utf8(path)
     try:
         whole = polars.scan_parquet(path, glob=False)
         # In batches, since each slice would decode its row group from its start.

@@ -38,6 +38,7 @@ from panic.errors import ConfigError, ConflictError, Interrupted
 from panic.models import registry
 from panic.models.imported import GIVEN, PREFIX
 from panic.store import Commit, Store, contents, missing, reading, writing
+from panic.store.codec import readable
 from panic.store.provenance import provenance
 from panic.store.records import ExperimentRow, NewBatch, NewInvocation, RunRow
 
@@ -137,7 +138,7 @@ def write_import(store: Store, found: Import, show: Show = nothing) -> int:
     pins = pin(store, experiment, plan, fingerprints, GIVEN)
     ids = writing.add_runs(store, experiment, runs)
     said = {
-        "path": str(options.path),
+        "path": readable(str(options.path)),
         "columns": dict(options.columns),
         "about": options.about,
         "deterministic": options.deterministic,

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import apsw
 
@@ -25,7 +24,15 @@ from panic.arms import BASELINE
 from panic.errors import StoreCorrupt, StoreError, UsageError
 from panic.store import writing
 from panic.store.codec import decode_network, run_key, text_digest
-from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
+from panic.store.files import (
+    address,
+    has_content,
+    lock_holder,
+    log_of,
+    network_file_system,
+    own_folder,
+    translated,
+)
 from panic.store.merging import conflicts, unfinished
 from panic.store.merging.experiments import join_experiments
 from panic.store.merging.meetings import (
@@ -192,11 +199,10 @@ def _readable(source: Path, copy: Path, tell: Tell) -> Iterator[Store]:
 @contextlib.contextmanager
 def _attached(connection: apsw.Connection, path: Path, name: str) -> Iterator[None]:
     """A file of a source beside the target's, for reading; as it is where it cannot be locked."""
-    place = f"file:{quote(str(path.absolute()))}"
     queries = ("mode=ro", "mode=ro&immutable=1")
     for query in queries[1:] if network_file_system(path.parent) else queries:
         try:
-            connection.execute(f"ATTACH ? AS {name}", (f"{place}?{query}",))
+            connection.execute(f"ATTACH ? AS {name}", (address(path, query),))
             connection.execute(f"SELECT count(*) FROM {name}.sqlite_schema").fetchone()
             break
         except (apsw.CantOpenError, apsw.ReadOnlyError):
