@@ -389,7 +389,7 @@ def test_runs_deleted_here_take_no_others_with_them(tmp_path: Path) -> None:
 
 
 def test_runs_deleted_before_their_experiment_come_as_they_were(tmp_path: Path) -> None:
-    """With the name of the experiment, as a part of it; null models are whole. Another one has deleted all."""
+    """With the name of the experiment, as a part of it; null models are whole. Another has deleted all."""
     write(tmp_path / "source", OLD | NEW)
     shutil.copytree(tmp_path / "source", tmp_path / "all")
     with Store(tmp_path / "source", write=True) as store:
