@@ -216,6 +216,19 @@ def test_closing_lets_go_of_what_is_in_use_too() -> None:
         assert cache.resident == frozenset()
 
 
+def test_closing_gives_the_memory_of_models_that_hold_themselves_back_at_once() -> None:
+    cache = cache_of()
+    for name in "ab":
+        call(cache, name)
+    assert isinstance(cache.device, SmallMemory)
+    gc.disable()
+    try:
+        cache.close()
+        assert (len(loaded), cache.device.num_trims, cache.stats.evictions) == (0, 2, 2)
+    finally:
+        gc.enable()
+
+
 def test_memory_is_given_back_to_the_machine_with_each_model_that_goes() -> None:
     cache = cache_of()
     for name in "abcde":
