@@ -1052,6 +1052,15 @@ def test_a_place_serves_calls_with_its_models_and_says_what_its_time_went_into(
     assert closing[-1].end <= time.monotonic()
 
 
+def test_a_place_whose_files_have_changed_since_its_node_was_looked_at_does_not_begin() -> None:
+    """Its results would be stored as those of the former model."""
+    settings = ServerSettings(device="cpu", specs=SPECS, fingerprints={"draw": "0" * 64})
+    place = Place()
+    with pytest.raises(ModelError, match="its files have changed since the session began"):
+        place.begin(pickle.dumps(settings))
+    place._models.shutdown()
+
+
 def test_a_place_tells_the_fingerprints_that_it_finds() -> None:
     gone = registry.resolve("BLIP-base")
     found = Place().fingerprints(pickle.dumps({"draw": SPECS["draw"], "blip": gone}))
