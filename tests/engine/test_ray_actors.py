@@ -31,7 +31,7 @@ from panic.engine.ray_cluster import LOOK_S, Node, RayCluster, short
 from panic.engine.ray_place import INLINE_BYTES, Place
 from panic.engine.ray_worker import LOST_PIXELS, START_RETRIES, Actor, RayWorker, Work, first_line, host_of
 from panic.engine.serving import ServerSettings
-from panic.errors import UsageError
+from panic.errors import ModelError, UsageError
 from panic.models import registry
 from panic.models.protocol import Modality
 from tests.engine.conftest import make_config
