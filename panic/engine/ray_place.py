@@ -87,11 +87,13 @@ class Place:
         return pickle.dumps((self._models.submit(self._clock.take).result(), time.monotonic()))
 
     def _begin(self, settings: ServerSettings) -> None:
-        from panic.models.registry import build
+        from panic.models import registry
 
         for name in settings.hidden:
             os.environ.pop(name, None)
-        self._server = CallServer(settings, build, self._clock)
+        self._server = CallServer(settings, registry.build, self._clock)
+        for name, before in settings.fingerprints.items():  # since its node was looked at; others go on
+            registry.require_unchanged(settings.specs[name], before)
         self._clock.switch("serving")
         if not self._server.device.has_own_memory:
             self._server.load_all()

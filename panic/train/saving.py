@@ -15,16 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+
+from panic.errors import PanicError
 
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """An empty folder to write into, which takes the place of `folder` once everything is there."""
+    """An empty folder to write into, which takes the place of `folder` once everything is there.
+
+    Raises PanicError where the weights cannot be written; nothing of them is left then.
+    """
     partial, old = (folder.with_name(folder.name + ending) for ending in (".partial", ".old"))
     for path in (partial, old):
         shutil.rmtree(path, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
+    try:
+        yield partial
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
+        if isinstance(error, SafetensorError):
+            raise PanicError(
+                f"{folder} cannot be written ({error}).",
+                hint="Is the disk full? The checkpoints are kept, and the same command writes it again.",
+            ) from error
+        raise
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)

@@ -31,7 +31,7 @@ from panic.engine.ray_cluster import LOOK_S, Node, RayCluster, short
 from panic.engine.ray_place import INLINE_BYTES, Place
 from panic.engine.ray_worker import LOST_PIXELS, START_RETRIES, Actor, RayWorker, Work, first_line, host_of
 from panic.engine.serving import ServerSettings
-from panic.errors import UsageError
+from panic.errors import ModelError, UsageError
 from panic.models import registry
 from panic.models.protocol import Modality
 from tests.engine.conftest import make_config
@@ -1050,6 +1050,15 @@ def test_a_place_serves_calls_with_its_models_and_says_what_its_time_went_into(
     closing = pickle.loads(place.end())
     place._models.shutdown()  # its process would end here
     assert closing[-1].end <= time.monotonic()
+
+
+def test_a_place_whose_files_have_changed_since_its_node_was_looked_at_does_not_begin() -> None:
+    """Its results would be stored as those of the former model."""
+    settings = ServerSettings(device="cpu", specs=SPECS, fingerprints={"draw": "0" * 64})
+    place = Place()
+    with pytest.raises(ModelError, match="its files have changed since the session began"):
+        place.begin(pickle.dumps(settings))
+    place._models.shutdown()
 
 
 def test_a_place_tells_the_fingerprints_that_it_finds() -> None:
