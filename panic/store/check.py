@@ -159,6 +159,27 @@ def _interventions(store: Store, part: Part) -> Iterator[str]:
         yield from intervention_problems(store, part.runs)
 
 
+def _calls(store: Store, part: Part) -> Iterator[str]:
+    """A step was made by a call of its network's model, and what stepped in by that of its arm."""
+    known = set(store.db.rows("SELECT experiment, CAST(name AS BLOB), model FROM epoch"))
+    experiments = dict(store.db.rows(f"SELECT id, experiment FROM run WHERE id IN ({part.runs})"))
+    ways = courses(store, part.runs)
+    told: set[int] = set()
+    for table, place in (("invocation", "NULL"), ("intervention", "i.place")):
+        for run, step, nth, model in store.db.stream(
+            f"SELECT i.run, i.step, {place}, batch.model FROM run CROSS JOIN {table} AS i ON i.run = run.id"
+            f" JOIN batch ON batch.id = i.batch WHERE run.id IN ({part.runs})"
+        ):
+            course = ways[run]
+            if run in told or not course.network or course.arm is None:  # told of the row
+                continue
+            name = course.maker(step, nth)
+            if (experiments[run], name.encode(), model) not in known:
+                told.add(run)
+                what = "step" if nth is None else "what stepped in before step"
+                yield f"run {run}: {what} {step} was made by a call of another model than {name}"
+
+
 def _outputs(store: Store, part: Part) -> Iterator[str]:
     lost: set[bytes] = set()
     for digest, modality, text, width, height in store.db.stream(
@@ -331,5 +352,5 @@ def _captions(store: Store, part: Part) -> Iterator[str]:
 Check = Callable[[Store, Part], Iterator[str]]
 WHOLE: list[Check] = [_main_file, _image_file, _lost_log, _values, _epochs, _captions]
 """What concerns the files as a whole."""
-PARTS: list[Check] = [_steps, _interventions, _outputs, _vectors, _stuck, _repeated, _diagrams]
+PARTS: list[Check] = [_steps, _calls, _interventions, _outputs, _vectors, _stuck, _repeated, _diagrams]
 """What can be checked of a part."""

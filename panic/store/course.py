@@ -50,6 +50,10 @@ class Course:
         """After how many steps the same follows."""
         return period_of(self.network, self.arm or ())
 
+    def maker(self, step: int, place: int | None = None) -> str:
+        """The model of a step, or of what stepped in before it as the `place`-th; empty where there is none."""
+        return maker(self.network, self.arm or (), step, place)
+
     def settled_from(self, epochs: Sequence[int]) -> int:
         """The step from whose input on the future follows, given the epochs of the steps.
 

@@ -136,6 +136,7 @@ def test_positions_of_a_branch_count_from_its_step(tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
         models = [step.model for step in contents.invocations(store, row.id)]
         (between,) = contents.interventions(store, row.id)
+        assert check.check(store) == [], "these models made them"
     assert models == [*["draw", "chain"] * 2, *["truncate", "draw", "chain"] * 7]
     assert (between.kind, between.input) == ("network", between.output)
     lines = [json.loads(line) for line in dump(tmp_path / "s")]

@@ -240,10 +240,24 @@ def test_stuck_with_fresh_noise(folder, sample):
 def test_steps_after_getting_stuck(folder, sample):
     damage(
         folder / "store.sqlite",
-        "INSERT INTO invocation SELECT run, 4, output, input, seed, batch FROM invocation"
-        f" WHERE run = {sample.stuck} AND step = 3",
+        "INSERT INTO invocation SELECT one.run, 4, one.output, one.input, one.seed, before.batch"
+        " FROM invocation AS one JOIN invocation AS before ON before.run = one.run AND before.step = 2"
+        f" WHERE one.run = {sample.stuck} AND one.step = 3",
     )
     assert only_problem(folder) == f"run {sample.stuck}: has steps after it got stuck"
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_step_that_was_made_by_another_model_than_that_of_its_place(folder, sample, step):
+    """Every second step is drawn; both models are of the experiment, in the same shape epoch."""
+    name, other = [("draw", sample.tell), ("tell", sample.draw)][step % 2]
+    damage(
+        folder / "store.sqlite",
+        f"UPDATE batch SET model = {other} WHERE id ="
+        f" (SELECT batch FROM invocation WHERE run = {sample.stuck} AND step = {step})",
+    )
+    told = f"run {sample.stuck}: step {step} was made by a call of another model than {name}"
+    assert only_problem(folder) == told
 
 
 def test_a_reference_to_nothing(folder, sample):

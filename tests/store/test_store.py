@@ -109,7 +109,7 @@ def test_reading_while_another_thread_writes(folder):
             for step in range(300):
                 while step - seen[-1] > 100 and not is_over.is_set():  # the reader may be slow
                     time.sleep(0.001)
-                call = batch(writer, session, sample.draw)
+                call = batch(writer, session, (sample.draw, sample.tell)[step % 2])
                 made = output(f"text {step}")
                 invocation = NewInvocation(run, step, before, made.digest, 0, call.id)
                 writing.commit(writer, Commit(batches=[call], outputs=[made], invocations=[invocation]))

@@ -48,7 +48,6 @@ def rich(filled: tuple[Path, Sample], tmp_path_factory: pytest.TempPathFactory) 
         ]
         commit = Commit(vectorisations=taken)
         commit.distances.append(NewDistance(1, 2, 0, measures[0], 1.0))
-        commit.distances.append(NewDistance(1, 3, 0, measures[0], 2.0))  # to beta's: of neither
         for text in ("stepped in", "nobody's"):
             commit.outputs.append(NewOutput(digest=text_digest(text), modality="text", text=text))
         after, in_place = text_digest("c"), text_digest("stepped in")
