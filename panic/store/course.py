@@ -51,7 +51,7 @@ class Course:
         return period_of(self.network, self.arm or ())
 
     def maker(self, step: int, place: int | None = None) -> str:
-        """The model of a step, or of what stepped in before it as the `place`-th; empty where there is none."""
+        """The model of a step, or of what stepped in before it as the `place`-th; empty for none."""
         return maker(self.network, self.arm or (), step, place)
 
     def settled_from(self, epochs: Sequence[int]) -> int:
