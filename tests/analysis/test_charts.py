@@ -28,11 +28,13 @@ from panic.analysis.questions import (
     dwell,
     effects,
     entropies,
+    forgetting,
     grid,
     lag,
     map,
     probes,
     recurrence,
+    semantic_drift,
     shares,
     stuck,
     time,
@@ -302,9 +304,10 @@ def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them()
 
 
 def test_clusters_beyond_ten_share_a_colour_and_runs_are_in_numerical_order():
-    many = pl.DataFrame({"run": 1, "step": [*range(12)], "label": [*range(12)]})
+    many = pl.DataFrame({"run": 1, "step": [*range(14)], "label": [*range(14)]})
     (rows,) = rows_of(clusters.cluster_timeline(many))
-    assert rows["shown"].to_list()[10:] == ["other clusters", "other clusters 2"]
+    others = ["other clusters", "other clusters 2", "other clusters 3"]
+    assert rows["shown"].to_list()[10:] == [*others, others[0]]
     made = clusters.cluster_timeline(labels()).to_dict()
     assert made["data"]["format"]["parse"]["run"] == "number"
 
@@ -390,7 +393,7 @@ def test_stuck_runs_that_are_alike_are_one_dot_at_their_period():
     """Dots were moved off their period at random, and labels of five runs at 0 covered each other."""
     alike = pl.concat([runs(), runs().with_columns(pl.col("run") + 10)])
     (rows,) = rows_of(stuck.chart(alike))
-    assert rows.select("entry_step", "period", "num_runs").rows() == [(4, 2, 2), (0, 14, 2)]
+    assert rows.select("entry_step", "period", "turns", "num_runs").rows() == [(4, 2, 1, 2), (0, 14, 7, 2)]
 
 
 def test_a_chart_for_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -602,3 +605,41 @@ def test_arrows_bend_to_their_right_and_end_at_the_rim_of_their_state():
     alone, none, _ = graph._graph(np.array([[0.5]]), None, {0: "a"}, 0.05)
     assert alone.select("x", "y", "label_x", "label_y", "weight").row(0) == (0, 0, 0, 0.3, 1)
     assert none.is_empty()
+
+
+def test_what_charts_work_out_of_their_rows_is_right():
+    """Looks are written down without rows: curves of fits, bars on each other, and numbers beside dots."""
+    columns = {"network": "a → b", "direction": "text → text"}
+    fit = pl.DataFrame(
+        {
+            "amplitude": [0.5],
+            "rate": [0.4],
+            "level": [0.2],
+            "r2": [0.9],
+            "p_adjusted": [0.01],
+            "num_starts": [3],
+        }
+    ).with_columns(num_starts=3, **{name: pl.lit(text) for name, text in columns.items()})
+    curves = pl.DataFrame({**columns, "generation": [1, 2, 9], "similarity": 0.5})
+    answer = semantic_drift.SemanticDrift(scores=fit, curves=curves, means=fit, unrelated={})
+    seen, fitted = rows_of(semantic_drift.chart(answer)["text → text"])
+    assert seen["similarity"].to_list() == [0.5] * 3
+    expected = 0.5 * np.exp(-0.4 * np.array([1, 2, 9])) + 0.2
+    assert fitted["similarity"].to_list() == pytest.approx(expected, abs=1e-4)
+
+    lengths = pl.DataFrame(
+        {"network": "a", "prompt": ["p", "q"], "initial": [2.0, 14.0], "final": [5.0, 9.0]}
+    )
+    same, lines, _ = rows_of(forgetting.chart(lengths.with_columns(slope=0.5, intercept=3.0)))
+    assert same.rows() == [(0, 0), (14, 14)]
+    assert lines.select("initial", "final").rows() == [(2, 4), (14, 10)]
+
+    two = pl.concat([spent(), spent().with_columns(name=pl.lit("committing"), model=pl.lit(""))])
+    (bars,) = rows_of(time.timeline(two, "workers"))
+    drawn = bars.select("at", "until", "low", "high").rows()
+    assert drawn == [(0, 0.5, 0, 1), (0, 0.5, 1, 2), (0.5, 1, 0, 0.8), (0.5, 1, 0.8, 1.6)]
+    (calls,) = rows_of(time.calls_chart(pl.DataFrame({"stage": ["loops"], **work()})))
+    assert calls.select("label", "per_item_s").row(0) == ("2.5 s", pytest.approx(2.5 / 12, abs=1e-4))
+
+    (probed,) = rows_of(probes.chart(probes.Probes(scores=scores(), absent={})))
+    assert probed.select("label", "row").row(0) == ("80 %", "seed · model calls 21 to 31")

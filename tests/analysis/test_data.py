@@ -266,3 +266,13 @@ def test_vectors_that_are_not_finite_have_no_direction(bench):
     bench.add("a start", ["one", "two"])
     bench.embed({"one": np.array([1, np.nan], np.float32), "two": angle_vector(0)})
     assert load(bench.store, "demo").matrix("embed").tolist() == [[0, 0], [1, 0]]
+
+
+def test_a_frame_that_cannot_take_its_place_leaves_nothing_behind(full, tmp_path, caplog):
+    plain = load(full.store, "demo", cache=tmp_path / "cache").invocations
+    [file] = (tmp_path / "cache").iterdir()
+    file.unlink()
+    file.mkdir()
+    assert load(full.store, "demo", cache=tmp_path / "cache").invocations.equals(plain)
+    assert "no frames are kept" in caplog.text
+    assert list((tmp_path / "cache").iterdir()) == [file]

@@ -45,7 +45,7 @@ def table(evidence: Evidence, view: View) -> Twins | None:
     pairs = twins(evidence.data, *view)
     if pairs.is_empty() or pairs["distance"].max() == 0:
         return None
-    fits = {str(network): _fit(rows) for (network,), rows in pairs.group_by("network")}
+    fits = {str(network): _fit(rows) for (network,), rows in pairs.group_by("network", maintain_order=True)}
     failed = evidence.data.runs.filter(pl.col("seed") == -1, pl.col("state") == "failed")
     return Twins(pairs=pairs, fits=fits, num_failed=len(failed))
 

@@ -187,3 +187,11 @@ def test_200_starts_are_compared_with_each_other(bench):
     order = drift.starts(data, *TEXT).sort("run")["start"].to_list()
     assert order == sorted(order), "starts have their rows in the order of their runs"
     assert drift.unrelated(data, *TEXT) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_texts_are_measured_where_their_prompts_have_vectors_too(bench):
+    bench.add("start", ["a"], max_length=2)
+    bench.embed({"a": corner(0)})
+    assert drift.views(bench.evidence) == [None]
+    bench.embed({"start": corner(1)})
+    assert drift.views(bench.evidence) == [TEXT]

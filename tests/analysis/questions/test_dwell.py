@@ -85,3 +85,12 @@ def test_the_median_stay_is_that_of_kaplan_and_meier(bench):
 def test_twelve_clusters_are_drawn_where_runs_are_most_often(number, numbers):
     labels = [*range(number), *range(12)]
     assert list(dwell.moves(one_cluster(labels), "n").numbers) == numbers
+
+
+def test_runs_of_one_output_make_no_moves(bench):
+    for repeat in range(12):
+        bench.walk("ab"[repeat % 2], network=("tell",), seed=-1, repeat=repeat)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    states = bench.evidence.states_under(TEXT)
+    assert states.clustering.num_clusters == 2
+    assert dwell.moves(states, "tell") is None

@@ -46,3 +46,10 @@ def test_images_are_asked_about_too(bench):
     assert [one.modality for one in answer] == ["text", "image"]
     charts = assert_shown(novelty, answer)
     assert list(charts) == ["texts", "images"]
+
+
+def test_eight_stretches_hold_all_steps(bench):
+    """17 outputs in stretches of three: the last one has two."""
+    bench.walk("abcdefghijklmnopq", network=("tell",), seed=-1)
+    [found] = novelty.table(bench.evidence)
+    assert found.shares["until"].to_list() == [2, 5, 8, 11, 14, 16]
