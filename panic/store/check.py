@@ -1,4 +1,4 @@
-"""What `panic check` proves: files, foreign keys, steps, their calls, pixels, texts, vectors, diagrams, stuck.
+"""What `panic check` proves: files, foreign keys, steps and calls, pixels, texts, vectors, diagrams, stuck.
 
 Constraints already forbid most nonsense; this reads everything and finds what a damaged disk, another
 program or a bug of ours did nevertheless. So nothing that is read is taken to be what it should be: what
