@@ -48,8 +48,13 @@ def until_dead(pid: int) -> None:
 
 
 def open_files() -> set[tuple[int, str]]:
-    """Return the open files of this process as Linux tells them: the number of each, and what it is of."""
-    found = set()
+    """Return the open files of this process as Linux tells them: the number of each, and what it is of.
+
+    None are known where there is no /proc.
+    """
+    found: set[tuple[int, str]] = set()
+    if not os.path.isdir("/proc/self/fd"):
+        return found
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the folder that is listed here, closed by now
             found.add((int(number), os.readlink(f"/proc/self/fd/{number}")))
@@ -66,7 +71,7 @@ class Held:
 
     def __init__(self) -> None:
         gc.collect()
-        self._files = open_files() if os.path.isdir("/proc/self/fd") else set()
+        self._files = open_files()
         self._threads = set(threading.enumerate())
 
     def new_files(self) -> set[tuple[int, str]]:

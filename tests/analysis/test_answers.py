@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 import vl_convert
 
-from panic.analysis.answers import Answer, answers, find, named, parts, side_by_side, tables
+from panic.analysis.answers import Answer, answers, find, parts, side_by_side, tables
 from panic.analysis.charts import colour, finish
 from panic.analysis.evidence import View
-from panic.analysis.questions import QUESTIONS, Figure, ask
+from panic.analysis.questions import QUESTIONS, Figure, ask, named
 from panic.errors import NotFound
 
 

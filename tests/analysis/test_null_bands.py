@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from panic.analysis import ExperimentData, dynamics, load
-from panic.analysis.answers import find, named
+from panic.analysis.answers import find
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import distance_by_lag
 from panic.analysis.evidence import Statistic, View
@@ -26,6 +26,7 @@ from panic.analysis.null_bands import (
 )
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import sphere_walk
+from panic.analysis.questions import named
 from panic.analysis.report import render
 from panic.errors import NotFound
 from panic.store import Store, reading, writing

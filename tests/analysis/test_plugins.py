@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panic.analysis import load, nulls
+from panic.analysis import load, nulls, plugins
 from panic.analysis.answers import answers, find
 from panic.analysis.checks import AnalysisError
 from panic.analysis.null_runs import write_nulls
@@ -197,6 +197,7 @@ TOLD = {
 def careless(added: Callable[[str], None], tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
     """Entry points of a careless package, a line each."""
     (tmp_path / "careless.py").write_text(CARELESS)
+    plugins._tell_taken.cache_clear()
     yield lambda group, lines: added(f"[{group}]\n{lines}\n")
     sys.modules.pop("careless", None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import polars as pl
@@ -73,7 +72,6 @@ def test_what_is_read_comes_from_such_files_or_the_reason_is_told(
 
 
 def test_a_device_of_such_a_name_is_none(panic: Invoke) -> None:
-    shutil.rmtree("panic-store", ignore_errors=True)
     done = panic("run", write_config(Path.cwd()), "--device", ODD, "--dry-run")
     assert done.exit_code == 2
     assert "is not a known device" in done.stderr

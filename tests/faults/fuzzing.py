@@ -42,8 +42,8 @@ LINE_VALUES = [
     *("latest", "faults", "1", "99", "0", "-5", "1e9", "x.png", "config.yaml", "KEY=1", "max_length=2")
 ]
 MISFITS = 40
-LASTING = ("view", "report", "evaluate", "train", "optimize", "diagrams", "verify")
-"""What takes seconds with any values, or goes on until it is stopped."""
+LEFT_OUT = ("view", "report", "evaluate", "train", "optimize", "diagrams", "verify", "cache")
+"""What takes seconds with any values, goes on until it is stopped, or is of the machine."""
 MISFITTING = [
     *("", "-", "folder", "fifo", "/dev/zero", "/dev/full", "nul", "loop", "..", "/", "9" * 5000, "-1", "-0"),
     *(
@@ -163,7 +163,7 @@ def _command_line(chance: random.Random) -> list[str]:
 
 
 def values(folder: Path, chance: random.Random, whole: Path) -> str:
-    """Every command with values that no option or argument of it is made for: an answer each time."""
+    """Most commands with values that no option or argument of them is made for: an answer each time."""
     here = folder / "here"
     shutil.copytree(whole, here / "panic-store")
     (here / "folder").mkdir()
@@ -175,6 +175,9 @@ def values(folder: Path, chance: random.Random, whole: Path) -> str:
     os.chdir(here)
     codes: Counter[int] = Counter()
     try:
+        for name in [name for name in environment if name.startswith("PANIC_")]:
+            del os.environ[name]  # or a store of the user's would be what is found
+        os.environ |= {name: str(here / "user") for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
         for _ in range(MISFITS):
             line = _misfit(chance)
             done = CliRunner().invoke(app, line)
@@ -195,7 +198,7 @@ def values(folder: Path, chance: random.Random, whole: Path) -> str:
 def _misfit(chance: random.Random) -> list[str]:
     """A command whose arguments fit, but for one option or argument."""
     commands = click_commands()
-    name = chance.choice([name for name in commands if name not in (*LASTING, "cache")])
+    name = chance.choice([name for name in commands if name not in LEFT_OUT])
     parameters = [one for one in commands[name].params if not getattr(one, "is_flag", False)]
     odd = chance.choice([one.name for one in parameters])
     line, arguments = [name], []

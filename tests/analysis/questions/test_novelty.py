@@ -48,7 +48,7 @@ def test_images_are_asked_about_too(bench):
     assert list(charts) == ["texts", "images"]
 
 
-def test_eight_stretches_hold_all_steps(bench):
+def test_stretches_hold_all_steps(bench):
     """17 outputs in stretches of three: the last one has two."""
     bench.walk("abcdefghijklmnopq", network=("tell",), seed=-1)
     [found] = novelty.table(bench.evidence)

@@ -21,7 +21,7 @@ def test_there_are_four_moves_for_each_pair_and_direction(num_clusters):
 
 
 def test_clusters_that_are_visited_least_are_passed_over():
-    """Of four clusters and 25 moves three are asked; with 23 moves none is."""
+    """Of four clusters and 26 moves three are asked; with 23 moves none is."""
     ring = np.append(np.arange(25) % 3, [7, 0])
     known, [moves] = enough_moves([ring])
     assert known.tolist() == [0, 1, 2]
