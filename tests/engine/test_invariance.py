@@ -457,6 +457,18 @@ def test_what_is_said_of_a_model_by_what_it_gives(answer: Any, verdict: str | No
     assert (found and found.verdict, len(calls)) == (verdict, num_calls)
 
 
+@pytest.mark.parametrize("steady", [str, Image.Image])
+def test_of_a_model_of_two_modalities_the_worse_one_is_said(steady: type) -> None:
+    """What comes of the other modality depends on the place in the batch."""
+    probe, calls = probe_of(
+        lambda call: texts(call, (lambda place: "x") if isinstance(call.inputs[0], steady) else str),
+        modalities_in=(Modality.TEXT, Modality.IMAGE),
+    )
+    found = probe._measured("it", Shape(batch_size=3, threads=1))
+    assert found is not None
+    assert (found.verdict, len(calls)) == ("alone", 3 + 5)
+
+
 def test_items_of_one_length_are_tried_where_others_do_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results depend on how long the longest text is; among texts of as many words on nothing."""
 
