@@ -94,14 +94,19 @@ def test_a_config_of_another_version_contradicts_nothing(tmp_path: Path, order: 
         assert reading.experiment(store, "test").config == configs[order[0]]
 
 
-def say(path: Path, *said: tuple[str, str, float], target_kind: str = "experiment", target: str = "") -> None:
+def say(
+    path: Path,
+    *said: tuple[str, str, float],
+    target_kind: str = "experiment",
+    target: str = "",
+    author: str = "me",
+) -> None:
     """Add remarks, kind, text and time, on an experiment unless something else is named."""
     with Store(path, write=True) as store, store.transaction() as connection:
         uid = reading.experiment(store, "test").uid
         connection.executemany(
-            "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
-            " VALUES (?, ?, ?, ?, 'me', ?)",
-            [(target_kind, target or uid, kind, text, at) for kind, text, at in said],
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at) VALUES (?, ?, ?, ?, ?, ?)",
+            [(target_kind, target or uid, kind, text, author, at) for kind, text, at in said],
         )
 
 
@@ -111,6 +116,8 @@ def test_the_last_remark_in_time_holds_in_any_order(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "0", tmp_path / "1")
     say(tmp_path / "0", ("tag", "t", 1.0), ("untag", "t", 5.0), ("label", "new", 9.0), ("tag", "b", 4.0))
     say(tmp_path / "1", ("tag", "t", 3.0), ("label", "old", 2.0), ("tag", "a", 4.0), ("project", "p", 1.0))
+    say(tmp_path / "0", ("tag", "later", 6.0), author="zoe")
+    say(tmp_path / "1", ("untag", "later", 7.0), author="amy")
     stores = [tmp_path / "0", tmp_path / "1"]
     found = []
     for number, order in enumerate((stores, stores[::-1], [*stores, *stores])):
@@ -120,7 +127,7 @@ def test_the_last_remark_in_time_holds_in_any_order(tmp_path: Path) -> None:
             assert marks(store, "experiment")[uid] == Marks(tags=("a", "b"), label="new")
             found.append([(row.kind, row.text, row.at) for row in list_annotations(store)])
     assert found[0] == found[1] == found[2] == sorted(found[0], key=lambda said: said[2])
-    assert len(found[0]) == 8
+    assert len(found[0]) == 10
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from panic.engine.progress import Progress
 from panic.engine.session import Session
 from panic.engine.stages.loops import Loop, LoopStage
 from panic.engine.stages.stage import Failed, Made
+from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, reading
 from panic.store.codec import text_digest
 from panic.store.missing import FixedSeedStep, Tail
@@ -41,6 +42,19 @@ def test_loops_know_where_their_runs_stand(tmp_path: Path) -> None:
         assert not len(loops)
         assert sum(loops.standing.values()) == 0
         assert loops.progress(Progress()).runs_failed == 2
+
+
+def test_a_run_waits_in_the_bucket_of_the_image_that_it_goes_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"prompts": ["state 0"], "seeds": [-1], "repeats": 2}
+    with opened(tmp_path / "s", max_length=1, **changes) as session:
+        perform(session)
+    with opened(tmp_path / "s", max_length=2, **changes) as session:
+        asked: list[tuple[str, Modality]] = []
+        monkeypatch.setattr(session.buckets, "of", lambda model, digest, of: asked.append((model, of)) or 0)
+        LoopStage(session).refill(thorough=True)
+    assert asked == [("chain", Modality.IMAGE)] * 2
 
 
 def test_fixed_seed_runs_that_meet_go_on_together(tmp_path: Path) -> None:
