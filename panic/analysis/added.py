@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -32,41 +33,43 @@ MOST_CHART_BYTES = 16 * 2**20
 class AddedQuestion:
     """A question as `panic.analysis.questions.Question` describes it, made of what a package calls one.
 
+    problem: why it could not say under what it is asked, when it was asked that last.
+
     Args:
         name: of its entry point.
         own: the module or object of the package. UsageError if it is none.
     """
 
     def __init__(self, name: str, own: Any) -> None:
-        if lacks := [part for part in PARTS if not hasattr(own, part)]:
-            raise UsageError(f"{name} is no question: it has no {' and no '.join(lacks)}")
-        self.name, self._own = name, own
+        self.name, self._own = name, (own := _read(name, own))
         self.__doc__ = own.__doc__ if isinstance(own.__doc__, str) else ""
         self.TITLE, self.CAVEAT = _words(name, own.TITLE), _words(name, own.CAVEAT)
         self.views: Callable[[Evidence], Sequence[View | None]] = (
-            own.views if own.views in OUR_VIEWS else self._views
+            own.views if any(own.views is one for one in OUR_VIEWS) else self._views
         )
-        self._problem: AnalysisError | None = None
-        statistic = getattr(own, "STATISTIC", None)
-        if isinstance(statistic, Statistic):
-            self.STATISTIC = replace(statistic, of=self._statistic)
+        self.problem: AnalysisError | None = None
+        if isinstance(own.STATISTIC, Statistic):
+            self.STATISTIC = replace(own.STATISTIC, of=self._statistic)
 
     def _views(self, evidence: Evidence) -> Sequence[View | None]:
         """Under what it is asked; where it cannot say that, it is asked once and fails for that reason."""
-        self._problem = None
+        self.problem = None
         try:
-            found = list(performed(self.name, self._own.views, evidence))
-            if all(one is None or one in evidence.views for one in found):
-                return found
-            raise AnalysisError(f"{self.name}, which another package adds, is asked under what is no view")
+            return performed(self.name, self._asked, evidence)
         except AnalysisError as error:
-            self._problem = error
+            self.problem = error
             return [None]
+
+    def _asked(self, evidence: Evidence) -> list[View | None]:
+        found = list(self._own.views(evidence))
+        if all(one is None or (isinstance(one, View) and one in evidence.views) for one in found):
+            return found
+        raise AnalysisError(f"{self.name}, which another package adds, is asked under what is no view")
 
     def table(self, evidence: Evidence, view: View | None) -> Any:
         """The answer: a frame, a dataclass, a list of those, or None."""
-        if self._problem is not None:
-            raise self._problem
+        if self.problem is not None:
+            raise self.problem
         answer = performed(self.name, self._own.table, evidence, view)
         if answer is None:
             return None
@@ -99,12 +102,30 @@ class AddedQuestion:
         found = performed(self.name, self._own.STATISTIC.of, evidence, view)
         if not isinstance(found, pl.DataFrame) or not {"run", "value"} <= set(found.columns):
             raise self._no("frame of runs and values", found)
-        return found
+        return performed(self.name, _typed, found)
 
     def _no(self, what: str, found: object) -> AnalysisError:
         return AnalysisError(
             f"what {self.name}, which another package adds, gives is no {what}, but a {type(found).__name__}"
         )
+
+
+def _read(name: str, own: Any) -> SimpleNamespace:
+    """The parts of a question, read once: what an object says of itself may be code, too."""
+    wanted = (*PARTS, "STATISTIC", "__doc__")
+    try:
+        found = performed(name, lambda: {part: getattr(own, part) for part in wanted if hasattr(own, part)})
+    except AnalysisError as error:
+        raise UsageError(f"{name} is no question: {error.message}") from error
+    if lacks := [part for part in PARTS if part not in found]:
+        raise UsageError(f"{name} is no question: it has no {' and no '.join(lacks)}")
+    return SimpleNamespace(**{"STATISTIC": None, "__doc__": None} | found)
+
+
+def _typed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Of a statistic what is joined with our frames, in the types that those have."""
+    types = {"run": pl.Int64, "value": pl.Float64, "x": pl.Float64, "part": pl.String}
+    return frame.select(pl.col(name).cast(of) for name, of in types.items() if name in frame.columns)
 
 
 def _words(name: str, words: object) -> dict[str, str] | str:

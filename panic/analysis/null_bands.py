@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 from threadpoolctl import threadpool_limits
 
+from panic.analysis.added import AddedQuestion
 from panic.analysis.answers import Answer
 from panic.analysis.charts import names_of, null_band, plain
 from panic.analysis.checks import AnalysisError
@@ -48,7 +49,8 @@ def statistic_of(question: Question) -> Statistic:
     if isinstance(found, Statistic):
         return found
     known = named().items()
-    name = next((name for name, one in known if one is question), "this question")
+    own = getattr(question, "name", "this question")  # an added one is made anew whenever it is asked for
+    name = next((name for name, one in known if one is question), own)
     with_one = [name for name, one in known if isinstance(getattr(one, "STATISTIC", None), Statistic)]
     raise AnalysisError(
         f"{name} has no statistic of single runs, so there is nothing that null models could be asked for",
@@ -76,6 +78,8 @@ def answers_beside(question: Question, evidence: Evidence, kind: str) -> list[An
     with threadpool_limits(1):
         for view in question.views(evidence):
             if view is None:
+                if isinstance(question, AddedQuestion) and question.problem is not None:
+                    found.append(Answer(view=None, missing=question.problem.message))
                 continue
             try:
                 null = nulls_of(evidence, kind, view.modality)
@@ -151,17 +155,19 @@ def beside(own: pl.DataFrame, null: pl.DataFrame, *, is_share: bool = False) -> 
 def figures_beside(question: Question, evidence: Evidence, of_kinds: Sequence[str]) -> list[Figure]:
     """The bands of a question as figures, one per view, with the charts of all these kinds of null models."""
     statistic = statistic_of(question)
-    by_view: dict[View, list[tuple[str, Answer]]] = {}
+    by_view: dict[View | None, list[tuple[str, Answer]]] = {}
     for kind in of_kinds:
         for answer in answers_beside(question, evidence, kind):
-            assert answer.view is not None
             by_view.setdefault(answer.view, []).append((kind, answer))
     return [_figure(statistic, question, view, found) for view, found in by_view.items()]
 
 
-def _figure(statistic: Statistic, question: Question, view: View, found: list[tuple[str, Answer]]) -> Figure:
-    title = question.TITLE if isinstance(question.TITLE, str) else question.TITLE[view.modality]
-    title = f"{title} · {view.model} · beside null models"
+def _figure(
+    statistic: Statistic, question: Question, view: View | None, found: list[tuple[str, Answer]]
+) -> Figure:
+    modality, model = ("", "") if view is None else (view.modality, f" · {view.model}")
+    title = question.TITLE if isinstance(question.TITLE, str) else question.TITLE[modality]
+    title = f"{title}{model} · beside null models"
     good = [(kind, answer.value) for kind, answer in found if not answer.missing]
     missing = [f"{kind}: {answer.missing.rstrip('.')}." for kind, answer in found if answer.missing]
     if not good:

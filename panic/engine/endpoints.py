@@ -20,6 +20,7 @@ import json
 import logging
 import math
 import random
+import re
 import ssl
 import threading
 import time
@@ -277,12 +278,15 @@ class EndpointWorker:
                     f"{self._url}/{request.path}", allow_redirects=False, **_sent(request)
                 ) as response,
             ):
+                is_success = 200 <= response.status < 300
                 body = await self._body(response)
-                if 200 <= response.status < 300:
+                if is_success:
                     self._refuse_key(body.decode(errors="replace"))
-        except _Failure as failure:  # what was answered is paid for
-            failure.usage = Usage(tokens=most_tokens)
-            raise
+        except _Failure as failure:
+            if is_success:  # what was answered is paid for
+                failure.usage = Usage(tokens=most_tokens)
+                raise
+            body = b""  # a refusal is what its status says
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = getattr(error, "os_error", error)  # without the connector's settings
             raise self._put_off(f"cannot be reached ({reason})", attempt, requests=0) from None
@@ -291,7 +295,7 @@ class EndpointWorker:
         except aiohttp.ClientError as error:
             reason = str(getattr(error, "message", error)) or type(error).__name__
             raise _Failure("error", f"the connection broke: {' '.join(reason.split())}", **lost) from None
-        if not 200 <= response.status < 300:
+        if not is_success:
             raise self._refusal(response, body, attempt)
         return body
 
@@ -386,15 +390,20 @@ def _sent(request: openai.Request) -> dict[str, Any]:
 
 
 def without(text: str, key: str) -> str:
-    """A text with "(key)" in place of a key, and of each part of it that has SECRET_LENGTH characters."""
+    """A text with "(key)" in place of a key, and of each part of it that has SECRET_LENGTH characters.
+
+    Placeholders such as "sk-no-key-required" have whole words in small letters, which texts may have, too.
+    """
+    words = {word for word in re.split(r"[\W_]+", key) if word.isalpha() and word.islower() and word != key}
     least, kept, at = min(SECRET_LENGTH, len(key)), [], 0
     while at < len(text):
         end = at + least
         is_key = end <= len(text) and text[at:end] in key
         while is_key and end < len(text) and text[at : end + 1] in key:
             end += 1
-        kept.append("(key)" if is_key else text[at])
-        at = end if is_key else at + 1
+        part = text[at:end] if is_key else text[at]
+        kept.append("(key)" if is_key and part not in words else part)
+        at += len(part)
     return "".join(kept)
 
 

@@ -162,7 +162,7 @@ def pinned_workers(session: Session, stack: ExitStack) -> Workers:
     called = shapes(plan, epochs, device.kind, reading.runs(session.reader, session.experiment))
     num_runs, num_missing = _missing(session)
     num_workers = count_workers(plan, called, device, num_runs, num_missing)
-    start = partial(start_workers, plan, called, device, num_workers, session.memory)
+    start = partial(start_workers, plan, called, device, num_workers, session.memory, session.fingerprints)
     placing = _placed(session) if isinstance(device, DeviceGroup) else None
     workers = stack.enter_context(closing(Workers(start, session.ledger, placing)))
     if plan.remote:

@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -117,8 +117,10 @@ class RayCluster:
         deliver: Callable[[CallResult | BaseException], None],
         timeout_s: float | None,
     ) -> None:
-        """Let all workers serve calls with these settings."""
-        self._fingerprints.update(registry.fingerprints_here(settings.specs))
+        """Let all workers serve calls with these settings; of models that are not here nodes say nothing."""
+        here = registry.fingerprints_here(settings.specs)
+        self._fingerprints.update({name: settings.fingerprints[name] for name in here})
+        settings = replace(settings, fingerprints=self._fingerprints)
         self._specs = pickle.dumps({name: settings.specs[name] for name in self._fingerprints})
         self._deliver = deliver
         for worker in self.workers:

@@ -386,10 +386,12 @@ def start_workers(
     device: Device,
     num_workers: int,
     memory: MemorySettings,
+    fingerprints: Mapping[str, str],
     deliver: Deliver,
 ) -> list[Worker]:
     """So many workers for the models that are called here; none where all are behind endpoints.
 
+    Results are stored under the session's `fingerprints`: a model that has another one is not called.
     They are in this process for the CPU; in a child for a GPU, for a time limit, for models in Python files
     of the user's, which may end their process, and for every worker but the first.
     """
@@ -406,7 +408,7 @@ def start_workers(
         reject_constant_images=config.reject_constant_images,
         memory=replace(memory, num_workers=num_workers),
         hidden=tuple(plan.secrets),
-        fingerprints=registry.fingerprints_here(specs),
+        fingerprints={name: fingerprints[name] for name in specs},
         digests=registry.known_digests(),
     )
     if config.executor == "ray":

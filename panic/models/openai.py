@@ -14,6 +14,7 @@ import base64
 import io
 import json
 import re
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ OVERHEAD_TOKENS = 64
 MOST_TOKENS = 10**9
 """No request has taken so many: what claims more is no count. Sums of many counts stay within 64 bits."""
 MAX_NAME = 200
+_OPENING = threading.Lock()
+"""Images are read in several threads, and filters of warnings are the process's."""
 THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
@@ -182,7 +185,7 @@ def _image(data: str, max_pixels: int) -> Any:
     """An image within its limits, in its own mode; what it claims is known before it is decoded."""
     try:
         file = io.BytesIO(base64.b64decode(data, validate=True))
-        with warnings.catch_warnings():  # of large images, which are refused below
+        with _OPENING, warnings.catch_warnings():  # of large images, which are refused below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(file, formats=FORMATS)
         if image.width * image.height > max_pixels:

@@ -161,7 +161,7 @@ def address(path: Path, query: str) -> str:
 
 
 def connect(path: Path, query: str = "mode=rwc") -> apsw.Connection:
-    """A connection to a file that need not be trusted, and the query of its URI."""
+    """A connection to a file that need not be trusted; the query of its URI says how it is opened."""
     connection = apsw.Connection(address(path, query), flags=FLAGS)
     connection.set_busy_timeout(int(BUSY_TIMEOUT_S * 1000))
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)

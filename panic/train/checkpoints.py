@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from panic.devices.device import is_out_of_memory
 from panic.errors import ConflictError, PanicError
 
 
@@ -37,6 +38,7 @@ class Checkpoints:
         elif is_writer:
             folder.mkdir(parents=True, exist_ok=True)
             _write_text(path, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+        self._kept_at = self._place()
         self._lowest()
 
     def latest(self) -> dict[str, Any] | None:
@@ -52,21 +54,19 @@ class Checkpoints:
     def save(self, state: dict[str, Any], step: int, score: float | None = None) -> None:
         """Write a checkpoint; with a validation loss (`score`) it may become the best.
 
-        Raises PanicError where the folder has gone, or the file cannot be written.
+        Raises PanicError where the folder has gone or is another one, or the file cannot be written.
         """
         if not self.is_writer:
             return
-        if not (self.folder / "recipe.json").exists():
-            raise PanicError(
-                f"{self.folder} was removed or replaced during the training.",
-                hint="Put it back if you moved it, and run the same command again.",
-            )
+        self.require_in_place()
         path = self.folder / f"step-{step:08d}.pt"
         partial = path.with_suffix(".partial")
         try:
             torch.save(state, partial)
         except RuntimeError as error:  # what torch makes of a full disk
             partial.unlink(missing_ok=True)
+            if is_out_of_memory(error):
+                raise
             raise PanicError(
                 f"{path} cannot be written ({str(error).split(chr(10), 1)[0]}).",
                 hint="Is the disk full? The checkpoints before it are kept, and the same command goes on.",
@@ -77,6 +77,22 @@ class Checkpoints:
             _write_text(self.folder / "best.json", json.dumps({"step": step, "loss": score}) + "\n")
         for old in self._all()[: -self.keep_last]:
             old.unlink()
+
+    def require_in_place(self) -> None:
+        """Raise PanicError, in the process that writes, where the folder has gone or is another one."""
+        if self.is_writer and (self._kept_at is None or self._place() != self._kept_at):
+            raise PanicError(
+                f"{self.folder} was removed or replaced during the training.",
+                hint="Put it back if you moved it, and run the same command again.",
+            )
+
+    def _place(self) -> tuple[int, int, int] | None:
+        """Which recipe.json is there: device, number and time (numbers are given again); None for none."""
+        try:
+            about = (self.folder / "recipe.json").stat()
+        except OSError:
+            return None
+        return about.st_dev, about.st_ino, about.st_mtime_ns
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"))

@@ -180,6 +180,9 @@ def _fit(
                     hint="Try a lower learning_rate, or precision: no. The last checkpoint is untouched.",
                 )
             recent.append(loss)
+            is_due = step % config.evaluate_every == 0 or step == config.steps
+            if step % config.log_every == 0 or is_due:
+                checkpoints.require_in_place()  # the journal's files lie beside them
             if step % config.log_every == 0:
                 loss = sum(recent) / len(recent)
                 journal.loss(step, loss, rate(step - 1, config))
@@ -192,7 +195,7 @@ def _fit(
                 profile.restart()
                 recent = []
             measures: Mapping[str, float] | None = None
-            if is_due := step % config.evaluate_every == 0 or step == config.steps:
+            if is_due:
                 with profile.part("evaluate"):
                     measures = trained.evaluate(step, journal)
                     accelerator.wait_for_everyone()

@@ -12,6 +12,7 @@ import pytest
 from panic.analysis import load, nulls, plugins
 from panic.analysis.answers import answers, find
 from panic.analysis.checks import AnalysisError
+from panic.analysis.null_bands import answers_beside, figures_beside
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.questions import QUESTIONS, UNCOUNTED, ask, named, questions
 from panic.analysis.report import render
@@ -113,6 +114,10 @@ def test_one_that_cannot_be_loaded_is_named(added):
 CARELESS = """
 print("imported")
 
+import numpy as np
+import polars as pl
+from panic.analysis.evidence import Statistic, each_model
+
 class Careful:
     TITLE, CAVEAT = "A careful one", {"": "None."}
     views = staticmethod(lambda evidence: [None])
@@ -150,6 +155,21 @@ class Unsure(Careful):
 class Nowhere(Careful):
     views = staticmethod(lambda evidence: ["no view"])
 
+class Later(Careful):
+    views = staticmethod(lambda evidence: (1 / 0 for _ in "a"))
+
+class Aimless(Careful):
+    views = staticmethod(lambda evidence: None)
+
+class Counted(Careful):
+    views = staticmethod(lambda evidence: 7)
+
+class Arrays(Careful):
+    views = staticmethod(lambda evidence: [np.zeros(2)])
+
+class Pairs(Careful):
+    views = staticmethod(lambda evidence: [tuple(evidence.views[0])])
+
 class Blank(Careful):
     chart = staticmethod(lambda answer: None)
 
@@ -172,6 +192,35 @@ class Halfway:
 class Nameless(Careful):
     TITLE = 3
 
+class Lock(type):
+    @property
+    def TITLE(self): raise RuntimeError("locked")
+
+class Locked(Careful, metaclass=Lock):
+    pass
+
+def measured(**columns):
+    def of(evidence, view):
+        frame = evidence.data.runs.select("run", value=1.0, network=pl.lit("?"))
+        return frame.with_columns(**columns)
+    return Statistic(what="a number", of=of)
+
+class Measured(Careful):
+    views = each_model
+    STATISTIC = measured(run=pl.col("run").cast(pl.String), value=pl.lit(2), part=pl.lit(3))
+
+class Unnumbered(Careful):
+    views, STATISTIC = each_model, measured(run=pl.lit("the first"))
+
+class Wordy(Careful):
+    views, STATISTIC = each_model, measured(value=pl.lit("many"))
+
+class Placeless(Careful):
+    views, STATISTIC = each_model, measured(x=pl.lit("here"))
+
+class Unasked(Unsure):
+    STATISTIC = measured()
+
 def grow(values, rng):
     values *= 0
     return values[:-1]
@@ -186,6 +235,11 @@ TOLD = {
     "number": "what number, which another package adds, gives is no answer, but a int",
     "unsure": "unsure, which another package adds, failed: ZeroDivisionError: division by zero",
     "nowhere": "nowhere, which another package adds, is asked under what is no view",
+    "later": "later, which another package adds, failed: ZeroDivisionError: division by zero",
+    "aimless": "aimless, which another package adds, failed: TypeError: 'NoneType' object is not iterable",
+    "counted": "counted, which another package adds, failed: TypeError: 'int' object is not iterable",
+    "arrays": "arrays, which another package adds, is asked under what is no view",
+    "pairs": "pairs, which another package adds, is asked under what is no view",
     "blank": "blank, which another package adds, failed: AttributeError",
     "large": "a chart of large, which another package adds, has 16,777,",
     "silent": "what silent, which another package adds, gives is no sentence, but a NoneType",
@@ -222,7 +276,7 @@ def test_a_question_that_fails_says_so_in_its_place_and_the_others_are_answered(
     assert "on its way" in err
 
 
-@pytest.mark.parametrize("name", ["halfway", "nameless"])
+@pytest.mark.parametrize("name", ["halfway", "nameless", "locked"])
 def test_what_is_no_question_is_named(careless, name):
     careless("panic.questions", f"{name} = careless:{name.title()}")
     with pytest.raises(UsageError, match=f"{name} is no question"):
@@ -241,6 +295,35 @@ def test_a_name_that_is_taken_stays_with_its_first(careless, full, caplog):
     assert find("time") in QUESTIONS
     assert len(questions()) == len(QUESTIONS) + 1
     assert caplog.text.count("time (careless:Raises) of panic.questions is left out: the name is taken") == 1
+
+
+def test_a_statistic_that_fails_says_so_beside_the_null_models(bench, careless):
+    told = {
+        "unnumbered": "unnumbered, which another package adds, failed: polars.",
+        "wordy": "wordy, which another package adds, failed: polars.",
+        "placeless": "placeless, which another package adds, failed: polars.",
+        "unasked": "unasked, which another package adds, failed: ZeroDivisionError",
+    }
+    lines = [f"{name} = careless:{name.title()}" for name in ["careful", "measured", *told]]
+    careless("panic.questions", "\n".join(lines))
+    for number in range(3):
+        bench.walk("abc", seed=-1, repeat=number)
+    bench.embed({letter: np.eye(3)[i] for i, letter in enumerate("abc")})
+    write_nulls(bench.store, "demo", "shuffled")
+    with pytest.raises(AnalysisError, match=r"^careful has no statistic of single runs"):
+        answers_beside(find("careful"), bench.evidence, "shuffled")
+    (answer,) = answers_beside(find("measured"), bench.evidence, "shuffled")
+    assert answer.value.select("network", "part", "value", "mean").rows() == [("draw → tell", "3", 2.0, 2.0)]
+    for name, why in told.items():
+        (answer,) = answers_beside(find(name), bench.evidence, "shuffled")
+        (figure,) = figures_beside(find(name), bench.evidence, ["shuffled"])
+        assert why in answer.missing
+        assert why in figure.missing
+        assert figure.title.startswith("A careful one · ")
+        assert figure.title.endswith("beside null models")
+    html = render(bench.store, reading.experiment(bench.store, "demo"))
+    assert html.count("wordy, which another package adds, failed") == 1
+    assert html.count("A number, beside shuffled: draw → tell · 3 (3 runs)") == 1
 
 
 def test_null_models_that_fail_are_told_and_leave_the_vectors_as_they_are(bench, careless):

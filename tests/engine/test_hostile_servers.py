@@ -180,11 +180,28 @@ def test_an_answer_that_is_of_no_use_is_paid_for() -> None:
         (whole(chat(model=KEY)), True),
         (whole(chat().replace(b"a text", repeated)), True),
         (whole(b"", status=b"500 B"), False),
+        (whole(b"x" * 10**6, status=b"400 B"), False),
+        (whole(b"", b"content-encoding: gzip", status=b"500 B"), False),
     ):
         result = asked_of(lambda connection, a=answer: connection.sendall(a), max_answer_bytes=10_000)  # type: ignore[misc]
         assert result.error is not None
         assert result.usage is not None
         assert (result.usage.requests, result.usage.tokens > 0) == (1, tokens), result.error
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        whole(b"x" * 10**6, status=b"429 Later"),
+        whole(gzip.compress(b"later"), b"content-encoding: gzip", status=b"429 Later"),
+    ],
+    ids=["long", "compressed"],
+)
+def test_a_refusal_that_cannot_be_read_is_what_its_status_says(answer: bytes) -> None:
+    """A server that is busy was given up for that item where a proxy before it compressed its page."""
+    error = asked_of(lambda connection: connection.sendall(answer), max_answer_bytes=10_000).error
+    assert error is not None
+    assert (error.kind, error.message.partition(": ")[2]) == ("busy", "answers 429: Later")
 
 
 def test_a_connection_may_break_at_any_byte() -> None:
@@ -201,3 +218,12 @@ def test_parts_of_a_key_are_left_out_and_what_only_resembles_it_is_not() -> None
     assert without(f"{KEY[:7]} {KEY[::-1]}", KEY) == f"{KEY[:7]} {KEY[::-1]}", "less than a secret has"
     assert without("EMPTY is no key, EMP is none", "EMPTY") == "(key) is no key, EMP is none"
     assert without("", KEY) == ""
+
+
+def test_a_word_that_a_placeholder_has_is_told() -> None:
+    """Local servers are given a key like this one, and say what is wrong in such words."""
+    key = "sk-no-key-required"
+    assert without("'prompt' is a required field", key) == "'prompt' is a required field"
+    assert without(f"{key} -required {key[:-1]} required", key) == "(key) (key) (key) required"
+    assert without("no authentication", "no-authentication") == "no authentication"
+    assert without("placeholder, placehold", "placeholder") == "(key), (key)"

@@ -15,9 +15,11 @@ import pytest
 from panic import is_stuck, run
 from panic.config import ExperimentConfig
 from panic.config.schema import RaySettings
+from panic.devices.device import open_devices
 from panic.engine import perform as performing
 from panic.engine.perform import phases
 from panic.engine.plan import expanded_runs, make_plan
+from panic.engine.session import open_session
 from panic.engine.stages.loops import LoopStage
 from panic.engine.workers import Workers
 from panic.errors import (
@@ -29,6 +31,7 @@ from panic.errors import (
     ModelMissing,
     UsageError,
 )
+from panic.models import registry
 from panic.models.synthetic import transition_matrix
 from panic.store import DEFAULT_STORE, Store, check, contents, reading
 from panic.store.stuck import first_repeat
@@ -271,6 +274,27 @@ def test_changed_code_under_the_same_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "heavy.py").write_text(code.replace("text + self.suffix", "text + '!' + self.suffix"))
     with pytest.raises(ConflictError, match="mine is not the model this experiment started with"):
         run(config, tmp_path / "s")
+
+
+def test_a_model_that_changes_before_the_workers_start_is_not_called(tmp_path: Path) -> None:
+    """What it gave would be stored under the fingerprint that it had when the session began."""
+    write_heavy_models(tmp_path)
+    models = {
+        "draw": {"base": "synthetic/text-to-image"},
+        "mine": {"base": f"python:{tmp_path}/heavy.py:Describe"},
+    }
+    plan = make_plan(make_config(networks=[["draw", "mine"]], models=models, batch_sizes={}))
+    before = registry.fingerprints(plan.specs)
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        begun = open_session(
+            plan, before, open_devices("cpu"), store, command="", on_progress=lambda progress: None
+        )
+        with begun as session:
+            code = (tmp_path / "heavy.py").read_text()
+            (tmp_path / "heavy.py").write_text(code.replace("text + self.suffix", "'changed'"))
+            with pytest.raises(ModelError, match="mine: its files have changed since the session began"):
+                performing._perform(session)
+        assert {row.state for row in reading.runs(store, session.experiment)} <= {"todo", "running"}
 
 
 def test_a_model_without_weights_leaves_no_trace(tmp_path: Path) -> None:

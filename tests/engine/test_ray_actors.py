@@ -748,9 +748,14 @@ def test_that_nobody_works_is_told_once_after_a_while(
 def test_what_ends_the_thread_of_the_cluster_is_told(opened: Callable[..., RayCluster]) -> None:
     found = opened()
     delivered: list[BaseException] = []
-    found.begin(SETTINGS, delivered.append, 3.0)  # type: ignore[arg-type]
+    gone = {**SPECS, "gone": registry.resolve("sd-turbo")}
+    of_session = {"draw": "0" * 64, "tell": "1" * 64, "gone": "2" * 64}
+    settings = ServerSettings(device="cpu", specs=gone, fingerprints=of_session)
+    found.begin(settings, delivered.append, 3.0)  # type: ignore[arg-type]
     assert {worker._timeout_s for worker in found.workers} == {3.0}
-    assert found._fingerprints == registry.fingerprints(SPECS)
+    of_session.pop("gone")  # its weights are not here
+    assert found._fingerprints == of_session
+    assert all(worker._work.settings.fingerprints == of_session for worker in found.workers)
     assert pickle.loads(found._specs) == SPECS
     error = KeyError("no")
     reference = SimpleNamespace(

@@ -22,6 +22,7 @@ from panic.engine.pool import JobResult
 from panic.engine.workers import MOST, PROCESS_BYTES, Seat, Workers, count_workers, start_workers
 from panic.engine.workers import refuse_impossible as refuse
 from panic.errors import UsageError
+from panic.models import registry
 from tests.engine.conftest import make_config
 
 
@@ -261,7 +262,8 @@ def started(config: ExperimentConfig, number: int = 1, *, threads: int = 1, devi
     plan = make_plan(config)
     shapes = {name: Shape(batch_size=4, threads=threads) for name in plan.specs}
     at = device or open_devices(config.device)
-    return start_workers(plan, shapes, at, number, MemorySettings(), lambda message: None)
+    known = registry.fingerprints(plan.specs)
+    return start_workers(plan, shapes, at, number, MemorySettings(), known, lambda message: None)
 
 
 def own(folder: Path, **changes: Any) -> ExperimentConfig:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -190,6 +192,19 @@ def test_an_image_that_is_too_large_is_refused_without_a_warning() -> None:
         found = drawn(Image.new("1", (10_000, 9_500)))
     assert isinstance(found, OutputRejected)
     assert found.message == "an image of 10000 x 9500: at most 16,777,216 pixels"
+
+
+def test_images_that_are_read_side_by_side_leave_the_warnings_of_others_as_they_are() -> None:
+    """Filters are the process's: what one thread put back was what another one had set for a moment."""
+    before, often = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: drawn(Image.new("1", (2, 2))), range(400)))
+    finally:
+        sys.setswitchinterval(often)
+        found, warnings.filters[:] = list(warnings.filters), before
+    assert found == before
 
 
 def test_counts_that_no_request_can_have_are_none() -> None:

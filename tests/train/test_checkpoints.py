@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,45 @@ def test_a_folder_that_goes_during_a_training_is_told(tmp_path: Path) -> None:
             kept.save({"step": 2}, 2)
         (tmp_path / "m.training").mkdir(exist_ok=True)
     assert list((tmp_path / "m.training").iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", [{"steps": 1}, {"steps": 2}])
+@pytest.mark.parametrize("go", [shutil.rmtree, lambda folder: folder.rename(folder.with_name("away"))])
+def test_another_training_in_its_place_is_left_alone(
+    tmp_path: Path, recipe: dict[str, int], go: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "m.training"
+    kept = Checkpoints(folder, {"steps": 1}, keep_last=1)
+    kept.save({"step": 1}, 1)
+    go(folder)
+    other = Checkpoints(folder, recipe, keep_last=1)
+    with pytest.raises(PanicError, match="was removed or replaced during the training"):
+        kept.save({"step": 5}, 5)
+    other.save({"step": 2}, 2)
+    assert [path.name for path in folder.glob("*.pt")] == ["step-00000002.pt"]
+
+
+def test_a_training_that_is_moved_away_and_put_back_goes_on(tmp_path: Path) -> None:
+    folder, away = tmp_path / "m.training", tmp_path / "away"
+    kept = Checkpoints(folder, {"steps": 1}, keep_last=1)
+    folder.rename(away)
+    away.rename(folder)
+    kept.save({"step": 1}, 1)
+    assert kept.latest() == {"step": 1}
+
+
+class Full:
+    """No room on the device, when it is to be written."""
+
+    def __reduce__(self) -> str:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_a_device_without_room_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "m.training", {"steps": 1}, keep_last=1)
+    with pytest.raises(torch.OutOfMemoryError):
+        kept.save({"weights": Full()}, 1)
+    assert [path.name for path in kept.folder.iterdir()] == ["recipe.json"]
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_leaves_those_before(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from panic.errors import ConflictError, Interrupted, UsageError
+from panic.errors import ConflictError, Interrupted, PanicError, UsageError
 from panic.train import loop
 from panic.train.data import TrainingItem
 from panic.train.loop import TrainingFailed, rate
@@ -121,6 +121,26 @@ def test_keeps_the_last_checkpoints(tmp_path):
     loop.fit(Downhill(), Points(), settings)
     kept = sorted(path.name for path in small.folder_of(settings).glob("step-*.pt"))
     assert kept == ["step-00000005.pt", "step-00000006.pt", "step-00000007.pt"]
+
+
+@pytest.mark.parametrize("often", [{"evaluate_every": 100}, {"log_every": 100, "evaluate_every": 2}])
+@pytest.mark.parametrize("is_there_another", [False, True])
+def test_a_folder_that_goes_is_told_before_anything_is_written_there(tmp_path, often, is_there_another):
+    settings = downhill(tmp_path, steps=4, checkpoint_minutes=100.0, **often)
+    folder = small.folder_of(settings)
+
+    class Moved(Downhill):
+        def forward(self, batch):
+            if batch.step == 1:
+                folder.rename(tmp_path / "away")
+                if is_there_another:
+                    folder.mkdir()
+                    (folder / "recipe.json").write_text("{}")
+            return super().forward(batch)
+
+    with pytest.raises(PanicError, match="was removed or replaced during the training"):
+        loop.fit(Moved(), Points(), settings)
+    assert [path.name for path in tmp_path.glob("*.training/*")] == ["recipe.json"] * is_there_another
 
 
 def test_minutes_end_a_training_that_goes_on_later(tmp_path):
