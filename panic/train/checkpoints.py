@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from panic.devices.device import is_out_of_memory
 from panic.errors import ConflictError, PanicError
 
 
@@ -63,10 +62,11 @@ class Checkpoints:
         partial = path.with_suffix(".partial")
         try:
             torch.save(state, partial)
+        except torch.OutOfMemoryError:
+            partial.unlink(missing_ok=True)
+            raise
         except RuntimeError as error:  # what torch makes of a full disk
             partial.unlink(missing_ok=True)
-            if is_out_of_memory(error):
-                raise
             raise PanicError(
                 f"{path} cannot be written ({str(error).split(chr(10), 1)[0]}).",
                 hint="Is the disk full? The checkpoints before it are kept, and the same command goes on.",
