@@ -5,9 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from panic.analysis import factors
+from panic.analysis import factors, load
 from panic.analysis.checks import AnalysisError
 from panic.analysis.grouping import ARROW
+from tests.analysis.conftest import Bench
 
 PLAIN = {"arm": pl.lit("baseline"), "repeat": 0, "tags": pl.lit(""), "group": pl.lit(None, pl.String)}
 """Columns of runs that nothing steps into, of prompts without labels."""
@@ -59,6 +60,16 @@ def test_a_place_at_which_every_network_has_its_own_model_is_the_network() -> No
     assert factors.factors_of(found) == ["prompt", "network", "model at place 1"]
     assert factors.factors_of(factors.with_factors(runs_of(["a", "a"]))) == []
     assert factors.factors_of(factors.with_factors(runs_of(["a", "a"], seeds=[1, 2]))) == ["seed"]
+
+
+def test_runs_of_a_model_that_is_not_repeatable_are_no_copies(bench: Bench) -> None:
+    """With one seed they end with the same text; the same model may go on otherwise from there."""
+    for prompt in ("a start", "another"):
+        bench.add(prompt, [f"from {prompt}", "same"], seed=42, max_length=4)
+    for is_repeatable, count in ((1, 1), (0, 2)):
+        bench.store.db.execute(f"UPDATE model SET is_repeatable = {is_repeatable} WHERE name = 'tell'")
+        found = factors.trajectories(load(bench.store, "demo"))
+        assert found["trajectory"].n_unique() == count
 
 
 def test_copies_count_once_with_all_their_prompts() -> None:

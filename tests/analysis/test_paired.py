@@ -223,6 +223,18 @@ def test_where_one_side_has_no_arms_its_prompts_stand_beside_the_mean_of_the_oth
     assert (one.num_starts, one.difference) == (2, 0.0)
 
 
+def test_an_arm_that_one_side_alone_has_is_compared_with_nothing() -> None:
+    first, other = (
+        replace(side, runs=side.runs.with_columns(arm=pl.Series(arms)))
+        for side, arms in (
+            (made("x", [("a", 1, 0, 0.0), ("a", 1, 1, 10.0)]), ["baseline", "late"]),
+            (made("y", [("a", 1, 0, 1.0)]), ["baseline"]),
+        )
+    )
+    [one] = paired([first, other]).comparisons
+    assert (one.num_starts, one.difference) == (1, 1.0)
+
+
 def test_what_differs_is_told_by_section(performed: Path) -> None:
     with Store(performed, write=True) as store:
         rows = [reading.experiment(store, name) for name in ("cycle", "fixed")]

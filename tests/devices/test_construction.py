@@ -70,6 +70,17 @@ def test_a_forgotten_model_that_holds_itself_leaves_main_memory() -> None:
     assert is_gone == [True, False, False]
 
 
+def test_a_model_whose_call_is_under_way_is_not_forgotten_for_room() -> None:
+    device = SimulatedDevice(name="sim", capacity_bytes=1024 * MIB)
+    cache = ModelCache(device, lambda name: Layers(name, 4 * MIB), host=HostTier(8 * MIB))
+    with cache.lease("a", 1, ()):
+        for name in "bcd":
+            call(cache, name)
+        assert "a" in cache._residency.models
+    call(cache, "e")
+    assert "a" not in cache._residency.models, "it was used longest ago"
+
+
 # Weight files read ahead: real files, a real thread
 
 
