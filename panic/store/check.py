@@ -18,7 +18,7 @@ import apsw
 from panic.config.fields import MAX_BATCH, MAX_WORKERS
 from panic.errors import PanicError, StoreCorrupt
 from panic.store import captions
-from panic.store.codec import decode_array, decode_bars, decode_vector, text_digest
+from panic.store.codec import decode_array, decode_bars, decode_vector, text_digest, writable
 from panic.store.course import courses, intervention_problems
 from panic.store.files import Database, has_content, log_of, names_a_holder
 from panic.store.images import image_problem, remedies
@@ -174,10 +174,10 @@ def _calls(store: Store, part: Part) -> Iterator[str]:
             if run in told or not course.network or course.arm is None:  # told of the row
                 continue
             name = course.maker(step, nth)
-            if (experiments[run], name.encode(), model) not in known:
+            if (experiments[run], name.encode(errors="surrogatepass"), model) not in known:
                 told.add(run)
                 what = "step" if nth is None else "what stepped in before step"
-                yield f"run {run}: {what} {step} was made by a call of another model than {name}"
+                yield f"run {run}: {what} {step} was made by a call of another model than {writable(name)}"
 
 
 def _outputs(store: Store, part: Part) -> Iterator[str]:

@@ -260,6 +260,18 @@ def test_a_step_that_was_made_by_another_model_than_that_of_its_place(folder, sa
     assert only_problem(folder) == told
 
 
+def test_a_network_of_half_a_character_is_told_and_the_calls_of_others_are_checked(folder, sample):
+    damage(
+        folder / "store.sqlite",
+        f"""UPDATE run SET network = '["\\ud800", "tell"]' WHERE id = {sample.stuck}""",
+        f"UPDATE batch SET model = {sample.draw} WHERE id ="
+        f" (SELECT batch FROM invocation WHERE run = {sample.noisy} AND step = 1)",
+    )
+    told = [one for one in problems(folder) if "was made by a call" in one]
+    assert [one.partition(":")[0] for one in told] == [f"run {sample.stuck}", f"run {sample.noisy}"]
+    assert all(one.encode() for one in told), "they can be printed"
+
+
 def test_a_reference_to_nothing(folder, sample):
     damage(folder / "store.sqlite", "DELETE FROM model WHERE name = 'draw'")
     found = problems(folder)
